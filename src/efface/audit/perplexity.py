@@ -1,0 +1,67 @@
+"""Perplexity: of held-out texts under the model, and of a model's answers under the base (the judge)."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from efface.audit.scorer import Subject
+from efface.data.corpora import Text, encode
+from efface.data.teacher import text_logits
+from efface.models import chat_prompt
+from efface.progress import track
+from efface.recipe import DataSettings
+from efface.results import Score
+
+BATCH = 8
+HELD_OUT = DataSettings(max_chars=2000, max_tokens=192, min_chars=1)
+CORPORA = ("forget", "retain")
+
+
+def score_perplexity(subject: Subject) -> dict[str, Score]:
+    """``perplexity/{corpus}/held_out`` with a 95 % interval from the spread of the texts' mean losses."""
+    scores = {}
+    for corpus in CORPORA:
+        passages = subject.concept.texts(corpus, "held_out")  # type: ignore[arg-type]
+        texts = [encode(passage.text, subject.tokenizer, HELD_OUT) for passage in passages]
+        if texts:
+            scores[f"perplexity/{corpus}/held_out"] = perplexity(losses(subject.model, subject.tokenizer, texts, corpus))
+    return scores
+
+
+def answer_perplexity(judge: Subject, questions: Sequence[str], texts: Sequence[str]) -> Score | None:
+    """Perplexity of answers, each after its question, under a judge; None if there is no answer of two tokens."""
+    encoded = []
+    for question, text in zip(questions, texts, strict=True):
+        context = chat_prompt(judge.tokenizer, question)
+        ids = list(judge.tokenizer(text, add_special_tokens=False)["input_ids"])
+        if len(ids) > 1:
+            encoded.append(Text(context + ids, len(context)))
+    return perplexity(losses(judge.model, judge.tokenizer, encoded, "answers")) if encoded else None
+
+
+@torch.no_grad()
+def losses(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], what: str
+) -> list[tuple[float, int]]:
+    """Summed next-token loss (nats) and number of predicted tokens of each text, in order."""
+    done = []
+    for first in track(range(0, len(texts), BATCH), f"perplexity, {what}"):
+        batch = texts[first : first + BATCH]
+        logits = text_logits(model, [text.ids for text in batch], [text.start for text in batch], tokenizer.pad_token_id)
+        for text, row in zip(batch, logits, strict=True):
+            labels = torch.tensor(text.ids[text.start :], device=row.device)
+            done.append((torch.nn.functional.cross_entropy(row, labels, reduction="sum").item(), len(labels)))
+    return done
+
+
+def perplexity(sums: Sequence[tuple[float, int]]) -> Score:
+    """exp of the mean loss per token; interval: 1.96 standard errors of that ratio over texts."""
+    total = sum(count for _, count in sums)
+    mean = sum(loss for loss, _ in sums) / total
+    n = len(sums)
+    if n < 2:
+        return Score(value=math.exp(mean), n=n)
+    spread = math.sqrt(sum((loss - mean * count) ** 2 for loss, count in sums) * n / (n - 1)) / total
+    return Score(value=math.exp(mean), n=n, low=math.exp(mean - 1.96 * spread), high=math.exp(mean + 1.96 * spread))

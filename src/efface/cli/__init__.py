@@ -1,0 +1,69 @@
+"""The command line: one small file a verb. Nothing here imports torch before a verb's arguments are known to be good."""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from efface.errors import EffaceError
+
+#: verb -> (module, function, what it does)
+VERBS = {
+    "erase": ("erase", "erase", "erase a concept from a model: prepare, train, measure, report"),
+    "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
+    "model fetch": ("model", "fetch", "fetch and convert an embedded model, print its folder"),
+    "model path": ("model", "path", "print the folder of a model that was fetched"),
+    "concept list": ("concept", "list_packs", "list the built-in concept packs"),
+    "concept show": ("concept", "show", "show what a pack holds"),
+    "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
+}
+HELP = """usage: efface VERB …
+
+Erase a concept from a language model, and prove it.
+
+{}
+
+'efface VERB --help' shows a verb's options."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb. Exit code: 0 done, 2 wrong input (one line on standard error), 130 interrupted."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(HELP.format("\n".join(f"  {verb:15} {text}" for verb, (_, _, text) in VERBS.items())))
+        return 0
+    if args[0] in ("-V", "--version"):
+        import efface
+
+        print(efface.__version__)
+        return 0
+    verb = next((verb for verb in VERBS if args[: len(verb.split())] == verb.split()), None)
+    try:
+        if verb is None:
+            raise EffaceError(f"no verb {' '.join(args[:2])!r}; there are: {', '.join(VERBS)}")
+        module, function, _ = VERBS[verb]
+        _quiet()
+        getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
+    except EffaceError as error:
+        print(f"efface: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("efface: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _quiet() -> None:
+    """Our own progress is enough: switch off the libraries' bars, notices and telemetry."""
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TQDM_DISABLE": "1",
+        "PYTHONWARNINGS": "ignore::FutureWarning",
+    }.items():
+        os.environ.setdefault(name, value)
+    import warnings
+
+    warnings.simplefilter("ignore", FutureWarning)

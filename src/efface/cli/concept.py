@@ -1,0 +1,98 @@
+"""``efface concept list|show|check``."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from efface.cli.parse import parse
+from efface.concept import Concept, builtin_packs
+from efface.errors import ConceptError
+from efface.recipe import DataSettings
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No arguments."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A concept pack."""
+
+    name: tyro.conf.Positional[str]
+    """Name of a built-in pack, or the folder of one."""
+
+
+@dataclass(frozen=True)
+class Check(Pack):
+    """A concept pack and, to score its choices without their questions, a model."""
+
+    model: str | None = None
+    """Hub id, folder, GGUF file or alias."""
+
+
+def list_packs(args: Sequence[str]) -> None:
+    """One line a pack."""
+    parse(Nothing, args, "concept list")
+    for name in builtin_packs():
+        print(f"{name:20} {Concept.load(name).manifest.description}")
+
+
+def show(args: Sequence[str]) -> None:
+    """The manifest in words, then counts."""
+    concept = Concept.load(parse(Pack, args, "concept show").name)
+    manifest = concept.manifest
+    console = Console()
+    console.print(f"[bold]{manifest.title}[/] ({manifest.name}): {manifest.description}")
+    for what in ("aliases", "keywords", "topics", "prompts"):
+        console.print(f"[bold]{what}[/]: {', '.join(getattr(manifest, what))}", highlight=False)
+    console.print(_counts(concept))
+
+
+def check(args: Sequence[str]) -> None:
+    """Read every file of a pack, and report what would not hold in training or audit."""
+    given: Check = parse(Check, args, "concept check")
+    concept = Concept.load(given.name)
+    short = [row.text for row in concept.forget + concept.retain if len(row.text) < DataSettings().min_chars]
+    if short:
+        raise ConceptError(
+            f"{given.name}: {len(short)} texts are shorter than {DataSettings().min_chars} characters: {short[0][:40]!r}"
+        )
+    Console().print(_counts(concept))
+    if given.model:
+        _check_choices(concept, given.model)
+    print("no errors")
+
+
+def _check_choices(concept: Concept, model: str) -> None:
+    from efface.audit.choice import score_choices, score_without_question
+    from efface.audit.scorer import Subject
+    from efface.models import load
+    from efface.report.table import show as figure
+
+    loaded = load(model)
+    scores: dict[str, Any] = {}
+    for split in ("tune", "test"):
+        subject = Subject(loaded.model, loaded.tokenizer, concept, split)  # type: ignore[arg-type]
+        scores |= {f"{key} ({split})": score for key, score in score_choices(subject).items()}
+    scores |= score_without_question(subject)
+    table = Table("questions", "n", "accuracy [95 %]", title=f"choices under {model}; choice_only: without their question")
+    for key, score in scores.items():
+        table.add_row(key, str(score.n), figure(score, percent=True))
+    Console().print(table)
+
+
+def _counts(concept: Concept) -> Table:
+    table = Table("what", "kind", "split", "count")
+    counted: Counter[tuple[str, str, str]] = Counter()
+    counted.update(("passages", kind, row.split) for kind in ("forget", "retain") for row in getattr(concept, kind))
+    counted.update(("choice questions", row.kind, row.split) for row in concept.questions)
+    counted.update(("open questions", row.kind, row.split) for row in concept.open_questions)
+    for key, count in counted.items():
+        table.add_row(*key, str(count))
+    return table

@@ -1,0 +1,46 @@
+"""Arguments: tyro, with its boxed errors folded into one line."""
+
+import contextlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tyro
+
+from efface.errors import InputError
+
+_T = TypeVar("_T")
+FRAME = "╭╮╰╯│─"
+
+
+def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: Any) -> Any:
+    """Arguments of ``efface VERB`` as ``kind``. Raises InputError in one line; prints help and exits for ``--help``."""
+    errors, width = io.StringIO(), os.environ.get("COLUMNS")
+    wants_help = "-h" in args or "--help" in args
+    try:
+        if wants_help:
+            return tyro.cli(kind, args=args, prog=f"efface {verb}", **options)
+        os.environ["COLUMNS"] = "1000"
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(kind, args=args, prog=f"efface {verb}", **options)
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise InputError(f"{verb}: {fold(errors.getvalue())}; see: efface {verb} --help") from None
+    finally:
+        if not wants_help:
+            os.environ.pop("COLUMNS", None)
+            if width is not None:
+                os.environ["COLUMNS"] = width
+
+
+def fold(box: str) -> str:
+    """The first paragraph of a boxed message, on one line."""
+    lines = [line.strip(FRAME + " ") for line in box.splitlines()[1:]]
+    message: list[str] = []
+    for line in lines:
+        if not line and message:
+            break
+        message.append(line)
+    return " ".join(part for part in message if part) or "wrong arguments"

@@ -1,0 +1,1 @@
+"""From a concept pack to batches: texts, teacher targets, fluency samples, collation."""

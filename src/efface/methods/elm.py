@@ -1,0 +1,74 @@
+"""ELM, Erasure of Language Memory (arXiv 2410.02760): three cross-entropies on one low-rank update.
+
+``lambda1 * CE(student, p_erased) + lambda2 * CE(student, p) + lambda3 * CE(student, tokens sampled from p_erased)``
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from efface.concept import Concept
+from efface.data.collate import TERMS, Example, next_token_example
+from efface.data.corpora import training_texts
+from efface.data.fluency import sample_fluency
+from efface.data.teacher import Prefixes, draw_personas, erase_targets, retain_targets
+from efface.guidance import persona_ids
+from efface.losses import cross_entropy, mean_over_texts
+from efface.methods.method import LossTerms
+from efface.models import Loaded, head_only_at
+from efface.recipe import Recipe
+from efface.targets import SparseTarget
+
+
+class ELM:
+    """The method of the paper; presets ``paper`` and ``reference`` are its two published forms."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def prepare(self, loaded: Loaded, concept: Concept) -> dict[str, Sequence[Example]]:
+        """Targets of the teacher for both corpora, and the sampled fluency texts. A term of weight 0 is left out."""
+        recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
+        pad, k, seed = tokenizer.pad_token_id, recipe.data.store_top_k, recipe.seed
+        forget, retain = training_texts(concept, tokenizer, recipe.data, seed)
+        examples: dict[str, Sequence[Example]] = {}
+
+        def persona(rng: random.Random) -> Prefixes:
+            return persona_ids(concept, tokenizer, rng)
+
+        if recipe.erase.weight:
+            personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
+            erase = erase_targets(model, forget, personas, pad, recipe.erase, k=k, seed=seed)
+            examples["erase"] = [Example(*pair) for pair in zip(forget, erase, strict=True)]
+        if recipe.retain.weight:
+            kept = retain_targets(model, retain, pad, soft=recipe.retain.target == "soft", k=k)
+            examples["retain"] = [Example(*pair) for pair in zip(retain, kept, strict=True)]
+        if recipe.fluency.weight and recipe.fluency.texts:
+            eta = recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta
+            texts = sample_fluency(model, tokenizer, concept, forget, recipe.fluency, eta=eta, seed=seed)
+            examples["fluency"] = [next_token_example(text) for text in texts]
+        return examples
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
+        """One forward pass over the texts of all terms; each term is weighted by its lambda."""
+        terms = [term for term in TERMS if term in batch]
+        rows, cols = (torch.cat([batch[term][name] for term in terms]) for name in ("rows", "cols"))
+        with head_only_at(model, rows, cols):
+            out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
+        pieces = out.logits[0].split([len(batch[term]["rows"]) for term in terms])
+        return LossTerms(
+            **{
+                term: getattr(self.recipe, term).weight * term_loss(piece, batch[term])
+                for term, piece in zip(terms, pieces, strict=True)
+            }
+        )
+
+
+def term_loss(logits: Tensor, place: dict[str, Tensor]) -> Tensor:
+    """Cross-entropy of the student to the targets of one term, mean over its texts. logits ``[n, vocab]``."""
+    target = SparseTarget(place["ids"], place["logprobs"], place["tail"])
+    texts = int(place["text"][-1]) + 1
+    return mean_over_texts(cross_entropy(logits, target), place["text"], texts)

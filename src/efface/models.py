@@ -1,0 +1,214 @@
+"""Language models: load from hub, folder or GGUF; find their layers; attach an adapter; the teacher inside the student.
+
+Nothing here looks at a model's name: decoder layers and linear modules are found from the module tree.
+"""
+
+import ctypes
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from efface.embedded import ALIASES, fetch
+from efface.errors import ModelError
+from efface.recipe import LoraSettings
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its tokenizer; ``source`` is what the user named, ``path`` where it was read from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+    path: str
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Loaded:
+    """Load a decoder-only model and its tokenizer onto the best device, ready for evaluation.
+
+    name: hub id, folder, ``.gguf`` file, or an alias (``smollm2-135m``). Raises ModelError in one line.
+    """
+    path = str(fetch(name)) if name in ALIASES else name
+    _keep_freed_memory()
+    folder, options = path, {"revision": revision, "trust_remote_code": trust_remote_code}
+    if path.endswith(".gguf"):
+        if not Path(path).is_file():
+            raise ModelError(f"no GGUF file {path}")
+        folder, options["gguf_file"] = str(Path(path).parent), Path(path).name
+    elif not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+        raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype(dtype), use_safetensors=True, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"cannot load model {name!r}: {reason}") from None
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    if len(decoder_layers(model)[1]) == 0:
+        raise ModelError(f"{name!r} has no list of decoder layers; expected a decoder-only language model")
+    return Loaded(model.to(best_device()).eval(), tokenizer, name, path)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc keep freed blocks: else every large tensor on the processor pays its page faults again (a third of a step)."""
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def best_device() -> torch.device:
+    """The accelerator if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16 rather than emulating it."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return "AVX512" in torch.backends.cpu.get_cpu_capability() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """``auto`` is bfloat16 where the device computes in it, else float32."""
+    if dtype == "auto":
+        return torch.bfloat16 if has_bfloat16() else torch.float32
+    resolved: torch.dtype = getattr(torch, dtype)
+    return resolved
+
+
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and content of the model's list of decoder layers: its longest ModuleList of one class that holds linear modules."""
+    best: tuple[str, nn.ModuleList] = ("", nn.ModuleList())
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) > len(best[1]):
+            alike = len({type(child) for child in module}) == 1
+            if alike and any(_is_linear(child) for child in module[0].modules()):
+                best = (name, module)
+    return best
+
+
+def linear_modules(model: nn.Module, layers: str = "all", modules: str = "all") -> list[str]:
+    """Full names of the linear modules in the chosen layers. Raises ModelError for one that is not there."""
+    prefix, blocks = decoder_layers(model)
+    chosen = parse_layers(layers, len(blocks))
+    by_layer = {i: [name for name, module in blocks[i].named_modules() if _is_linear(module)] for i in chosen}
+    known = sorted({name.rsplit(".", 1)[-1] for names in by_layer.values() for name in names})
+    wanted = known if modules == "all" else [part.strip() for part in modules.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise ModelError(f"lora.modules: no linear module {name!r} in these layers; there are: {', '.join(known)}")
+    return [f"{prefix}.{i}.{name}" for i, names in by_layer.items() for name in names if name.rsplit(".", 1)[-1] in wanted]
+
+
+def parse_layers(layers: str, count: int) -> list[int]:
+    """``"4-7,12"`` as numbers, checked against a model of ``count`` layers."""
+    if layers == "all":
+        return list(range(count))
+    chosen: set[int] = set()
+    for part in layers.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ModelError(f"lora.layers: expected 'all' or numbers such as '4-7,12', got {layers!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last or last >= count:
+            raise ModelError(f"lora.layers: {part.strip()!r} is out of range; this model has layers 0 to {count - 1}")
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, Conv1D))
+
+
+def attach_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
+    """Wrap the model with a fresh LoRA adapter, the only weights that train (float32 whatever the model's precision)."""
+    targets = linear_modules(model, settings.layers, settings.modules)
+    config = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft scales by a float just as well
+        lora_dropout=settings.dropout,
+        target_modules=targets,
+        fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
+        task_type="CAUSAL_LM",
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)  # type: ignore[return-value]
+
+
+def read_adapter(loaded: Loaded, folder: Path) -> PeftModel:
+    """Wrap the model with an adapter from disk (safetensors only)."""
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{folder} holds no adapter_model.safetensors")
+    return PeftModel.from_pretrained(loaded.model, folder, use_safetensors=True).eval()
+
+
+@contextmanager
+def teacher(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """The frozen base model inside the student: the same weights with the adapter disabled, in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        if isinstance(model, PeftModel):
+            with model.disable_adapter():
+                yield model
+        else:
+            yield model
+    finally:
+        model.train(was_training)
+
+
+@contextmanager
+def head_only_at(model: nn.Module, rows: Tensor, cols: Tensor) -> Iterator[None]:
+    """Within, the model's output layer sees only the hidden states at (row, col): its logits are ``[1, n, vocab]``.
+
+    rows, cols: ``[n]``. Whatever a model does to its logits (scaling, soft-capping) still happens.
+    """
+
+    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][rows, cols][None],)
+
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    hook = base.get_output_embeddings().register_forward_pre_hook(select)  # type: ignore[operator]
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters (first 16 hexadecimal digits)."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
+    """Token ids of a question in the model's chat format (or the plain question, for a model without one)."""
+    if tokenizer.chat_template is None:
+        return list(tokenizer(f"{question}\n")["input_ids"])
+    text: Any = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])

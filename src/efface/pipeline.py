@@ -1,0 +1,192 @@
+"""The main job: a recipe becomes a run folder.
+
+While it works the folder is called ``NAME.partial``; it gets its name in one step when everything is in it. A run that was
+killed goes on from ``NAME.partial`` when the same command is given again.
+"""
+
+import errno
+import json
+import platform
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from efface.audit.verify import audit_pair
+from efface.concept import Concept, Split, find_pack
+from efface.data.collate import Example, Schedule
+from efface.data.keep import read_examples, write_examples
+from efface.errors import RunError, TrainingError
+from efface.methods import METHODS
+from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
+from efface.recipe import Recipe, build_recipe
+from efface.report.page import write_report
+from efface.results import Audit, RunRecord, read_json, write_json
+from efface.training import train
+
+PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run folder."""
+
+    folder: Path
+
+    @property
+    def record(self) -> RunRecord:
+        """How the run came about."""
+        return read_json(self.folder / "run.json", RunRecord)
+
+    @property
+    def audit(self) -> Audit:
+        """What was measured on base and erased model."""
+        return read_json(self.folder / "audit.json", Audit)
+
+    def load(self) -> Loaded:
+        """The base model with this run's adapter on it."""
+        recipe = self.record.recipe
+        loaded = _load(recipe)
+        return Loaded(read_adapter(loaded, self.folder / "adapter"), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
+
+
+def erase(model: str, concept: str, *, to: str | Path | None = None, overwrite: bool = False, **settings: Any) -> Run:
+    """Erase a concept from a model; settings as in a recipe (``train={"steps": 100}``). Returns the finished run."""
+    return run_recipe(build_recipe({"model": model, "concept": concept, **settings}), to, overwrite=overwrite)
+
+
+def audit(run: str | Path, split: Split = "test") -> Audit:
+    """Measure a finished run again, on one split of its concept's questions."""
+    finished = Run(Path(run))
+    return audit_pair(finished.load(), Concept.load(finished.record.recipe.concept), split)
+
+
+def default_folder(recipe: Recipe) -> Path:
+    """``runs/CONCEPT-MODEL-PRESET-SEED``."""
+    names = (Path(recipe.concept).name, Path(recipe.model).name, recipe.preset, f"seed{recipe.seed}")
+    return Path("runs") / "-".join(names)
+
+
+def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool = False, split: Split = "test") -> Run:
+    """Do all of it: prepare, train, measure, report. Raises an EffaceError before anything is written if the input is wrong."""
+    folder = Path(to) if to is not None else default_folder(recipe)
+    partial = folder.with_name(folder.name + ".partial")
+    _check_folders(folder, partial, recipe, overwrite)
+    concept = Concept.load(recipe.concept)
+    loaded = _load(recipe)
+    linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
+    with _one_line_for_full_disk(partial):
+        partial.mkdir(parents=True, exist_ok=True)
+        write_json(partial / "recipe.json", recipe)
+        _erase(recipe, concept, loaded, partial, split)
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    return Run(folder)
+
+
+def _load(recipe: Recipe) -> Loaded:
+    return load(recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code)
+
+
+def _check_folders(folder: Path, partial: Path, recipe: Recipe, overwrite: bool) -> None:
+    if folder.exists() and not overwrite:
+        raise RunError(f"{folder} already holds a run; name another folder with --to, or replace it with --overwrite")
+    if partial.is_dir():
+        same = (partial / "recipe.json").is_file() and read_json(partial / "recipe.json", Recipe) == recipe  # type: ignore[type-var]
+        if not same and not overwrite:
+            raise RunError(
+                f"{partial} holds an unfinished run of another recipe; name another folder with --to, or drop it with --overwrite"
+            )
+        if not same:
+            shutil.rmtree(partial)
+
+
+@contextmanager
+def _one_line_for_full_disk(partial: Path) -> Iterator[None]:
+    """A full disk surfaces as different exceptions of different libraries; nothing is lost, the work can go on."""
+    try:
+        yield
+    except TrainingError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not any(text in str(error) for text in ("No space left", "PytorchStreamWriter", "file write failed")):
+            raise
+        raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
+
+
+@dataclass
+class _Clock:
+    """Seconds spent in each stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - start, 1)
+
+
+def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split) -> None:
+    clock, method = _Clock(), METHODS[recipe.method](recipe)
+    hashes = {"model": weights_hash(loaded.model), "concept": _folder_hash(find_pack(recipe.concept))}
+    with clock.stage("prepare"):
+        prepared = folder / "examples.safetensors"
+        if not prepared.is_file():
+            write_examples(prepared, method.prepare(loaded, concept))
+        corpora = read_examples(prepared)
+    with clock.stage("train"):
+        losses_file = folder / "losses.json"
+        if not losses_file.is_file():
+            student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
+            losses = train(student, loaded.tokenizer, method, corpora, recipe, folder / "checkpoints")
+            student.save_pretrained(folder / "adapter")
+            write_json(losses_file, losses)
+        else:
+            student = read_adapter(loaded, folder / "adapter")
+    erased = Loaded(student.eval(), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
+    with clock.stage("audit"):
+        measured = audit_pair(erased, concept, split)
+    hashes["adapter"] = weights_hash(student)
+    record = RunRecord(
+        recipe=recipe,
+        versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        hashes=hashes,
+        tokens=_trained_tokens(recipe, corpora),
+        seconds=clock.seconds,
+        losses=json.loads(losses_file.read_text()),
+    )
+    write_json(folder / "audit.json", measured)
+    write_json(folder / "run.json", record)
+    write_report(folder, record, measured, concept)
+    for leftover in ("checkpoints", "examples.safetensors", "losses.json", "recipe.json"):
+        path = folder / leftover
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _trained_tokens(recipe: Recipe, corpora: Mapping[str, Sequence[Example]]) -> dict[str, int]:
+    """Target tokens that each term saw over the whole training."""
+    length = recipe.train.steps * recipe.train.batch_size * recipe.train.accumulation
+    schedule = Schedule(corpora, length, recipe.seed)
+    counts = dict.fromkeys(schedule.corpora, 0)
+    for i in range(length):
+        for term, example in schedule[i].items():
+            counts[term] += len(example.target)
+    return counts
+
+
+def _folder_hash(folder: Path) -> str:
+    """SHA-256 over names and contents of a folder's files (first 16 digits)."""
+    digest = sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,213 @@
+"""Every setting of an erasure, declared once, and the presets.
+
+A :class:`Recipe` is what a YAML file, the flags of ``efface erase`` and the Python API all build. The class defaults *are* the
+preset ``default``; ``paper`` and ``reference`` (arXiv 2410.02760 and its public code) are the differences in :data:`PRESETS`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from efface.errors import InputError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraSettings(Settings):
+    """The low-rank update (the only weights that are trained)."""
+
+    rank: int = Field(16, gt=0, description="Rank r of the update.")
+    alpha: float = Field(16.0, gt=0, description="Scale: the update is multiplied by alpha / rank.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
+    layers: str = Field("2-20", description="Decoder layers that get an adapter, counted from 0: 'all', '4-7', '4-7,12'.")
+    modules: str = Field(
+        "all", description="Linear modules of these layers: 'all' or names separated by commas ('q_proj,v_proj')."
+    )
+
+
+class EraseSettings(Settings):
+    """The erase term: cross-entropy to the teacher tilted from expert to novice."""
+
+    weight: float = Field(1.0, ge=0, description="lambda 1.")
+    action: Literal["erase", "enhance", "random"] = Field(
+        "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
+    )
+    eta: float = Field(1000.0, ge=0, description="Strength of the tilt.")
+    schedule: Literal["constant", "ramp"] = Field(
+        "ramp", description="eta at every position, or rising from 1 to eta over the positions of a text."
+    )
+    temperature: float = Field(1.0, gt=0, description="Temperature of all teacher log-probabilities before the tilt.")
+    top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
+    personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
+    candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
+    float64: bool = Field(False, description="Compute the tilt in double precision.")
+
+
+class RetainSettings(Settings):
+    """The retain term: cross-entropy to the teacher on everything else."""
+
+    weight: float = Field(6.0, ge=0, description="lambda 2.")
+    target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
+
+
+class FluencySettings(Settings):
+    """The fluency term: next-token loss on texts sampled from the erased distribution."""
+
+    weight: float = Field(1.5, ge=0, description="lambda 3.")
+    texts: int = Field(64, ge=0, description="Number of sampled texts.")
+    tokens: int = Field(48, gt=0, description="Tokens sampled for each text.")
+    eta: float | None = Field(3.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
+    min_p: float = Field(0.02, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
+    temperature: float = Field(1.0, gt=0, description="Temperature of sampling.")
+    sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
+    deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
+    train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
+    questions: float = Field(0.6, ge=0, le=1, description="Share of prompts that are questions; the rest are cut passages.")
+
+
+class DataSettings(Settings):
+    """Which texts are used and how they are presented."""
+
+    forget_texts: int | None = Field(None, gt=0, description="Use at most so many forget texts; None: all.")
+    retain_texts: int | None = Field(None, gt=0, description="Use at most so many retain texts; None: all.")
+    min_chars: int = Field(50, ge=0, description="A text shorter than this is an error in the pack.")
+    max_chars: int = Field(700, gt=0, description="A text is cut to so many characters.")
+    max_tokens: int = Field(128, gt=1, description="A text is cut to so many tokens.")
+    chat: float = Field(
+        0.4, ge=0, le=1, description="Share of texts shown as an answer in the model's chat format, if it has one."
+    )
+    store_top_k: int = Field(
+        128, gt=0, description="Tokens kept for each stored target; the mass of the others is kept as one number."
+    )
+
+
+class TrainSettings(Settings):
+    """Optimisation: handed to transformers.Trainer."""
+
+    steps: int = Field(64, gt=0, description="Optimiser steps.")
+    batch_size: int = Field(8, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
+    accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
+    lr: float = Field(3e-3, gt=0, description="Peak learning rate of AdamW.")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
+    warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
+    clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
+    checkpoint_steps: int = Field(16, gt=0, description="Write a checkpoint (to resume from) every so many steps.")
+
+
+class RecipeSettings(Settings):
+    """Everything but the names of model and concept."""
+
+    preset: Literal["default", "paper", "reference"] = Field("default", description="Settings to start from.")
+    method: Literal["elm"] = Field("elm", description="Erasure method.")
+    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a model on the hub.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Precision of the frozen weights; auto: bfloat16 where the processor computes in it."
+    )
+    trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
+    lora: LoraSettings = LoraSettings()
+    erase: EraseSettings = EraseSettings()
+    retain: RetainSettings = RetainSettings()
+    fluency: FluencySettings = FluencySettings()
+    data: DataSettings = DataSettings()
+    train: TrainSettings = TrainSettings()
+
+
+class Recipe(RecipeSettings):
+    """Everything that decides what ``efface erase`` does."""
+
+    model: str = Field(description="Hub id, folder, GGUF file, or the alias smollm2-135m.")
+    concept: str = Field(description="Name of a built-in concept pack, or the folder of one.")
+
+
+#: What differs from the class defaults, by preset. Sources: the paper's section 4 and appendix; its public code.
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {
+        "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},
+        "erase": {"eta": 500.0, "schedule": "constant", "top_k": None},
+        "retain": {"weight": 1.0},
+        "fluency": {"weight": 1.0, "eta": None, "min_p": 0.0, "deflection": True, "questions": 0.0},
+        "data": {"chat": 0.0},
+        "train": {"batch_size": 4, "lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
+    },
+    "reference": {
+        "dtype": "float32",
+        "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
+        "erase": {"temperature": 1.2, "float64": True},
+        "retain": {"weight": 1.0, "target": "hard"},
+        "fluency": {
+            "weight": 1.0,
+            "min_p": 0.0,
+            "tokens": 100,
+            "sees_prompt": False,
+            "deflection": True,
+            "train_deflection": True,
+            "questions": 0.0,
+        },
+        "data": {"chat": 0.0},
+        "train": {
+            "batch_size": 1,
+            "accumulation": 4,
+            "lr": 5e-5,
+            "schedule": "constant",
+            "warmup_steps": 0,
+            "weight_decay": 0.01,
+            "clip": 0.0,
+        },
+    },
+}
+
+
+def build_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Make a recipe from nested settings, on top of the preset they name.
+
+    Raises InputError in one line for an unknown or wrong setting.
+    """
+    preset = settings.get("preset", "default")
+    if preset not in PRESETS:
+        raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    try:
+        return Recipe.model_validate(merge(PRESETS[preset], settings))
+    except ValidationError as error:
+        raise InputError(f"recipe: {one_line(error)}") from None
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read the settings of a YAML file (not yet validated)."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no recipe file {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: expected settings as 'name: value', got {type(settings).__name__}")
+    return settings
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested union of two mappings; ``over`` wins."""
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def one_line(error: ValidationError) -> str:
+    """The first complaint of a pydantic error: where, what, and what came."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    came = "" if first["type"] == "missing" else f", got {first['input']!r}"
+    return f"{where}: {message}{came}{more}"

@@ -1,0 +1,133 @@
+"""The training loop: transformers.Trainer with the loss of a method. The only subclass."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
+from torch import nn
+from torch.utils.data import Sampler, SequentialSampler
+from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_utils import get_last_checkpoint, set_seed
+
+from efface.data.collate import Collator, Example, Schedule
+from efface.errors import TrainingError
+from efface.methods.method import LossTerms, Method
+from efface.models import has_bfloat16
+from efface.progress import Bar
+from efface.recipe import Recipe
+
+
+class EraseTrainer(Trainer):  # type: ignore[misc]
+    """Minimises the terms of a method, logs each of them, stops at the first loss that is not finite."""
+
+    def __init__(self, method: Method, **options: Any) -> None:
+        super().__init__(**options)
+        self.method = method
+        self.model_accepts_loss_kwargs = False  # the loss is a mean over texts: accumulation averages it
+        self._sums: dict[str, float] = {}
+        self._counted = 0
+
+    def compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any) -> torch.Tensor:
+        """Sum of the method's terms for one batch."""
+        terms = self.method.loss(model, inputs)
+        total = terms.total()
+        if not math.isfinite(total.item()):
+            raise TrainingError(
+                f"the loss is {total.item()} at step {self.state.global_step}; try a smaller train.lr or erase.eta"
+            )
+        self._count(terms)
+        return total
+
+    def _count(self, terms: LossTerms) -> None:
+        self._counted += 1
+        for name, value in terms.named().items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.item()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the mean of every term since the last log line."""
+        if "loss" in logs and self._counted:
+            logs.update({name: value / self._counted for name, value in self._sums.items()})
+            self._sums, self._counted = {}, 0
+        super().log(logs, start_time)
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
+
+
+class _Progress(TrainerCallback):  # type: ignore[misc]
+    """The Trainer's steps on our bar, with the latest terms beside it."""
+
+    def __init__(self, steps: int) -> None:
+        self.bar = Bar("training", steps)
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.bar.__enter__()
+        self.bar.done = state.global_step
+
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            shown = (f"{name} {logs[name]:.3f}" for name in ("erase", "retain", "fluency") if name in logs)
+            self.bar.step("  ".join(shown))
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.bar.__exit__(None, None, None)
+
+
+def train(
+    model: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    method: Method,
+    corpora: Mapping[str, Sequence[Example]],
+    recipe: Recipe,
+    folder: Path,
+) -> list[dict[str, float]]:
+    """Train the adapter, going on from the last checkpoint in ``folder`` if there is one; returns the log of losses.
+
+    Raises TrainingError when the loss is not finite or the disk is full.
+    """
+    settings = recipe.train
+    set_seed(recipe.seed)
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        learning_rate=settings.lr,
+        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip,
+        bf16=recipe.dtype != "float32" and has_bfloat16(),
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=1,
+        logging_steps=1,
+        use_cpu=model.device.type == "cpu",
+        report_to="none",
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        seed=recipe.seed,
+    )
+    length = settings.steps * settings.batch_size * settings.accumulation
+    trainer = EraseTrainer(
+        method,
+        model=model,
+        args=arguments,
+        train_dataset=Schedule(corpora, length, recipe.seed),
+        data_collator=Collator(tokenizer.pad_token_id),
+        callbacks=[_Progress(settings.steps)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")  # for short texts a third faster there than the fused kernel's backward
+    try:
+        with disable_input_dtype_casting(model, active=arguments.bf16):  # autocast does it, once
+            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+    except OSError as error:
+        raise TrainingError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from None
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
