@@ -18,9 +18,9 @@ from efface.recipe import PRESETS, RecipeSettings, build_recipe, read_recipe
 class Arguments:
     """Erase a concept from a model. A recipe file comes first, flags override it."""
 
-    model: tyro.conf.Positional[str]
+    model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL|RECIPE.yaml", help_behavior_hint="")]]
     """Hub id, folder, GGUF file or alias of a model; or a recipe.yaml."""
-    concept: tyro.conf.Positional[str | None] = None
+    concept: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONCEPT", help_behavior_hint="")]] = None
     """Name or folder of a concept pack (not with a recipe.yaml)."""
     to: Path | None = None
     """Run folder to write (default: runs/CONCEPT-MODEL-PRESET-SEED)."""

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -43,4 +44,5 @@ def fold(box: str) -> str:
         if not line and message:
             break
         message.append(line)
-    return " ".join(part for part in message if part) or "wrong arguments"
+    text = " ".join(part for part in message if part) or "wrong arguments"
+    return re.sub(r"recipe\.(\S+): \d+ validation errors? for \w+ (\S+) (.*?) \[type=.*?input_value=(.*?), input_type=.*", r"--\1.\2: \3, got \4", text)

@@ -1,0 +1,160 @@
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from efface.concept import Concept
+from efface.data.collate import Collator, Example, Schedule, next_token_example
+from efface.data.corpora import Text, encode, prefix, training_texts
+from efface.data.fluency import sample_fluency
+from efface.data.keep import read_examples, write_examples
+from efface.data.teacher import erase_targets, retain_targets
+from efface.errors import ConceptError
+from efface.models import Loaded, load
+from efface.recipe import DataSettings, EraseSettings, FluencySettings
+from efface.targets import SparseTarget
+from tests.conftest import ARCHITECTURES, VOCAB
+
+TEXTS = [Text([5, 6, 7, 8, 9, 10], 1), Text([40, 41, 42], 2), Text(list(range(60, 80)), 4)]
+PERSONAS = [[([20, 21, 22], [30])], [([23], [31, 32, 33, 34])], [([24, 25], [35, 36])]]
+CONSTANT = EraseSettings(eta=3.0, schedule="constant", top_k=None)
+
+
+def log_probs(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+
+
+def exact_target(model: torch.nn.Module, text: Text, personas: tuple[list[int], list[int]], eta: float) -> torch.Tensor:
+    """One text, no padding, float64, straight from the formula: row i is the target for token ``start + i``."""
+    expert, novice = personas
+    spans = [log_probs(model, before + text.ids)[len(before) + text.start - 1 : -1] for before in ([], expert, novice)]
+    return (spans[0] + eta * (spans[2] - spans[1])).log_softmax(-1)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_erase_targets_agree_with_one_text_at_a_time(architecture: str, model_folders: dict[str, Path]) -> None:
+    model = load(str(model_folders[architecture]), dtype="float32").model
+    targets = erase_targets(model, TEXTS, PERSONAS, 1, CONSTANT, k=VOCAB, seed=0)
+    for text, personas, target in zip(TEXTS, PERSONAS, targets, strict=True):
+        exact = exact_target(model, text, personas[0], 3.0)
+        torch.testing.assert_close(target.logprobs.exp().double(), exact.exp(), atol=1e-5, rtol=0)
+
+
+def test_exact_in_double_precision(model_folders: dict[str, Path]) -> None:
+    model = load(str(model_folders["llama"]), dtype="float32").model.double()
+    settings = CONSTANT.model_copy(update={"float64": True})
+    for text, personas, target in zip(
+        TEXTS, PERSONAS, erase_targets(model, TEXTS, PERSONAS, 1, settings, k=VOCAB, seed=0), strict=True
+    ):
+        exact = exact_target(model, text, personas[0], 3.0)
+        torch.testing.assert_close(target.logprobs.exp().double(), exact.exp(), atol=1e-6, rtol=0)
+
+
+def test_several_personas_are_averaged(llama: Loaded) -> None:
+    twice = [[pair[0], pair[0]] for pair in PERSONAS]
+    mixed = [[pair[0], PERSONAS[0][0]] for pair in PERSONAS]
+    one, same, other = (
+        erase_targets(llama.model, TEXTS, personas, 1, CONSTANT, k=VOCAB, seed=0)[2].logprobs.exp()
+        for personas in (PERSONAS, twice, mixed)
+    )
+    torch.testing.assert_close(one, same, atol=1e-5, rtol=0)
+    assert (one - other).abs().max() > 1e-3
+
+
+def test_enhance_turns_the_sign_and_random_ignores_the_text(llama: Loaded) -> None:
+    enhanced = erase_targets(llama.model, TEXTS, PERSONAS, 1, CONSTANT.model_copy(update={"action": "enhance"}), k=VOCAB, seed=0)
+    exact = exact_target(llama.model, TEXTS[0], PERSONAS[0][0], -3.0)
+    torch.testing.assert_close(enhanced[0].logprobs.exp().double(), exact.exp(), atol=1e-5, rtol=0)
+    at_random = CONSTANT.model_copy(update={"action": "random"})
+    one, same, other = (erase_targets(llama.model, TEXTS, PERSONAS, 1, at_random, k=9, seed=seed)[0] for seed in (0, 0, 1))
+    assert torch.equal(one.ids, same.ids)
+    assert not torch.equal(one.ids, other.ids)
+
+
+def test_retain_targets_are_the_teachers(llama: Loaded) -> None:
+    soft = retain_targets(llama.model, TEXTS, 1, soft=True, k=VOCAB)
+    hard = retain_targets(llama.model, TEXTS, 1, soft=False, k=VOCAB)
+    for text, distribution, label in zip(TEXTS, soft, hard, strict=True):
+        exact = log_probs(llama.model, text.ids)[text.start - 1 : -1]
+        torch.testing.assert_close(distribution.logprobs.double(), exact, atol=1e-5, rtol=0)
+        assert torch.equal(label.ids[:, 0].long(), exact.argmax(-1))
+
+
+def test_texts_bare_and_in_chat_format(llama: Loaded, zorn: Concept) -> None:
+    bare, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0), 0)
+    chat, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=1.0), 0)
+    assert len(bare) == len(retain) == 3
+    assert llama.tokenizer.decode(bare[0].ids) == zorn.forget[0].text
+    assert llama.tokenizer.decode(chat[0].ids[: chat[0].start]).endswith("<|assistant|>")
+    assert chat[0].ids[chat[0].start :] == bare[0].ids
+
+
+def test_limits_on_texts(llama: Loaded) -> None:
+    assert len(encode("a b c d e f g h i j", llama.tokenizer, DataSettings(max_tokens=7, min_chars=1)).ids) == 7
+    with pytest.raises(ConceptError, match="a text has 5 characters, expected at least 50"):
+        encode("short", llama.tokenizer, DataSettings())
+
+
+def test_prefix_is_what_the_tokenizer_adds(llama: Loaded) -> None:
+    assert prefix(llama.tokenizer) == []
+    from tokenizers.processors import TemplateProcessing
+
+    llama.tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 0)])
+    assert prefix(llama.tokenizer) == [0]
+    text = encode("a text", llama.tokenizer, DataSettings(min_chars=1))
+    assert (text.ids[0], text.start) == (0, 1)
+
+
+def example(length: int, start: int) -> Example:
+    ids = random.Random(length).choices(range(2, VOCAB), k=length)
+    return Example(Text(ids, start), SparseTarget.from_logprobs(torch.randn(length - start, VOCAB).log_softmax(-1), 6))
+
+
+def test_every_text_comes_once_before_any_comes_twice() -> None:
+    corpora = {"erase": [example(n, 1) for n in (3, 4, 5)], "retain": [example(n, 1) for n in (6, 7)], "fluency": []}
+    schedule, same, other = (Schedule(corpora, 6, seed) for seed in (0, 0, 1))
+    assert sorted(schedule.order["erase"][:3]) == sorted(schedule.order["erase"][3:]) == [0, 1, 2]
+    assert set(schedule[0]) == {"erase", "retain"}
+    assert schedule.order == same.order != other.order
+
+
+def test_a_batch_says_where_each_target_belongs() -> None:
+    items = [{"erase": example(5, 2), "fluency": next_token_example(Text([9, 8, 7], 1))}, {"erase": example(7, 3)}]
+    batch = Collator(pad=1)(items)
+    assert batch["input_ids"].shape == (3, 7)
+    assert batch["attention_mask"].sum(-1).tolist() == [5, 7, 3]
+    assert batch["erase"]["rows"].tolist() == [0] * 3 + [1] * 4
+    assert batch["erase"]["cols"].tolist() == [1, 2, 3, 2, 3, 4, 5]
+    assert batch["erase"]["text"].tolist() == [0] * 3 + [1] * 4
+    fluency = batch["fluency"]
+    assert batch["input_ids"][fluency["rows"], fluency["cols"] + 1].tolist() == fluency["ids"][:, 0].tolist() == [8, 7]
+
+
+def test_examples_survive_the_disk(tmp_path: Path) -> None:
+    corpora = {"erase": [example(5, 2), example(9, 1)], "fluency": [next_token_example(Text([9, 8, 7], 1))]}
+    write_examples(tmp_path / "e.safetensors", corpora)
+    back = read_examples(tmp_path / "e.safetensors")
+    assert back.keys() == corpora.keys()
+    for term, examples in corpora.items():
+        for one, two in zip(examples, back[term], strict=True):
+            assert one.text == two.text
+            assert torch.equal(one.target.logprobs, two.target.logprobs)
+    assert [path.name for path in tmp_path.iterdir()] == ["e.safetensors"]
+
+
+def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(llama: Loaded, zorn: Concept) -> None:
+    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0), 0)
+    settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, deflection=True)
+
+    def texts(seed: int, **changes: object) -> list[Text]:
+        chosen = settings.model_copy(update=changes)
+        return sample_fluency(llama.model, llama.tokenizer, zorn, forget, chosen, eta=2.0, seed=seed)
+
+    one, same, other = texts(0), texts(0), texts(1)
+    assert one == same != other
+    assert all(len(text.ids) - text.start <= 12 for text in one)
+    both = texts(0, train_deflection=True)
+    assert [text.ids for text in both] == [text.ids for text in one]
+    assert all(more.start < less.start for more, less in zip(both, one, strict=True))

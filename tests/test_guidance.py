@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from efface.concept import Concept
+from efface.guidance import ErasedLogits, persona_ids, sample
+from efface.models import Loaded, load
+from efface.targets import erased_logprobs
+from tests.conftest import ARCHITECTURES
+
+PERSONAS = ([20, 21, 22, 23], [30, 31])
+
+
+def next_logits(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0, -1]
+
+
+def by_hand(model: torch.nn.Module, prompt: list[int], steps: int, eta: float, seen: int = 0) -> list[int]:
+    """Greedy guided decoding with three full forward passes a token and no cache. seen: prompt tokens hidden from personas."""
+    ids = list(prompt)
+    for _ in range(steps):
+        expert, novice = (next_logits(model, persona + ids[seen:]) for persona in PERSONAS)
+        ids.append(int(erased_logprobs(next_logits(model, ids), expert, novice, eta=eta).argmax()))
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_cached_streams_decode_as_full_passes_do(architecture: str, model_folders: dict[str, Path]) -> None:
+    loaded = load(str(model_folders[architecture]), dtype="float32")
+    loaded.model.generation_config.eos_token_id = None
+    loaded.tokenizer.eos_token = None
+    loaded.tokenizer.pad_token = "<bos>"
+    prompts = [[5, 6, 7, 8, 9], [40, 41]]
+    tilt = ErasedLogits(loaded.model, [PERSONAS], pad_token_id=0, eta=2.0)
+    got = sample(loaded.model, loaded.tokenizer, prompts, [tilt], max_new_tokens=6, do_sample=False)
+    assert got == [by_hand(loaded.model, prompt, 6, 2.0) for prompt in prompts]
+    assert got != sample(loaded.model, loaded.tokenizer, prompts, max_new_tokens=6, do_sample=False)
+
+
+def test_personas_can_be_kept_from_the_prompt(llama: Loaded) -> None:
+    tilt = ErasedLogits(llama.model, [PERSONAS], pad_token_id=1, eta=2.0, skip=5)
+    got = sample(llama.model, llama.tokenizer, [[5, 6, 7, 8, 9]], [tilt], max_new_tokens=4, do_sample=False)
+    assert got == [by_hand(llama.model, [5, 6, 7, 8, 9], 4, 2.0, seen=5)]
+
+
+def test_beam_search_reads_reordered_beams_again(llama: Loaded) -> None:
+    ids = torch.tensor([[5, 6, 7]])
+    fresh = ErasedLogits(llama.model, [PERSONAS], pad_token_id=1, eta=2.0)
+    kept = ErasedLogits(llama.model, [PERSONAS], pad_token_id=1, eta=2.0)
+    for _ in range(3):
+        scores = torch.stack([next_logits(llama.model, row) for row in ids.tolist()])
+        torch.testing.assert_close(kept(ids, scores), ErasedLogits(llama.model, [PERSONAS], pad_token_id=1, eta=2.0)(ids, scores))
+        ids = torch.cat([ids.flip(0), torch.tensor([[9 + len(ids)]] * len(ids))], dim=1)
+    out = llama.model.generate(
+        input_ids=torch.tensor([[5, 6, 7]]), num_beams=3, max_new_tokens=5, do_sample=False, logits_processor=[fresh]
+    )
+    assert out.shape[1] > 3
+
+
+def test_works_as_a_plain_transformers_processor(llama: Loaded, zorn: Concept) -> None:
+    tilt = ErasedLogits.for_concept(llama.model, llama.tokenizer, zorn, eta=0.0)
+    ids = torch.tensor([[5, 6, 7]])
+    plain = llama.model.generate(input_ids=ids, max_new_tokens=5, do_sample=False)
+    assert torch.equal(llama.model.generate(input_ids=ids, max_new_tokens=5, do_sample=False, logits_processor=[tilt]), plain)
+
+
+def test_personas_are_seeded_and_name_the_concept(llama: Loaded, zorn: Concept) -> None:
+    import random
+
+    one, same, other = (persona_ids(zorn, llama.tokenizer, random.Random(seed)) for seed in (1, 1, 2))
+    assert one == same != other
+    for ids in one:
+        assert "the dragon of Zorn" in llama.tokenizer.decode(ids)

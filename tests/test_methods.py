@@ -1,0 +1,97 @@
+import pytest
+import torch
+
+from efface.concept import Concept
+from efface.data.collate import Collator, Example
+from efface.methods import METHODS
+from efface.models import Loaded, attach_adapter
+from efface.recipe import LoraSettings, build_recipe
+
+SMALL = {"data": {"max_tokens": 24, "chat": 0.5}, "fluency": {"texts": 4, "tokens": 10, "min_p": 0.0}, "lora": {"layers": "1-2"}}
+
+
+@pytest.fixture
+def prepared(llama: Loaded, zorn: Concept) -> tuple[object, Loaded, dict[str, list[Example]]]:
+    recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "retain": {"weight": 2.0}, "fluency": {**SMALL["fluency"], "weight": 0.5}})
+    method = METHODS["elm"](recipe)
+    corpora = method.prepare(llama, zorn)
+    torch.manual_seed(3)
+    student = attach_adapter(llama.model, LoraSettings(rank=2, layers="1-2"), 0)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return method, Loaded(student, llama.tokenizer, "", ""), corpora
+
+
+def one_by_one(model: torch.nn.Module, examples: list[Example]) -> torch.Tensor:
+    """Mean cross-entropy over texts, each in a pass of its own, dense and in float64."""
+    losses = []
+    for example in examples:
+        start, target = example.text.start, example.target
+        logits = model(torch.tensor([example.text.ids])).logits[0, start - 1 : -1].double()
+        q = logits.log_softmax(-1)
+        listed = q.gather(-1, target.ids.long())
+        p = target.logprobs.double().exp()
+        loss = -(p * listed).sum(-1) - target.tail.double() * torch.log1p(-listed.exp().sum(-1)).nan_to_num(neginf=0.0)
+        losses.append(loss.mean())
+    return torch.stack(losses).mean()
+
+
+def test_terms_of_a_batch_are_those_of_its_texts(prepared: tuple[object, Loaded, dict[str, list[Example]]]) -> None:
+    method, loaded, corpora = prepared
+    assert corpora.keys() == {"erase", "retain", "fluency"}
+    items = [{term: examples[i] for term, examples in corpora.items()} for i in range(3)]
+    terms = method.loss(loaded.model, Collator(loaded.tokenizer.pad_token_id)(items)).named()
+    for term, weight in (("erase", 1.0), ("retain", 2.0), ("fluency", 0.5)):
+        expected = weight * one_by_one(loaded.model, [item[term] for item in items])
+        torch.testing.assert_close(terms[term].double(), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_neither_batch_nor_padding_changes_loss_or_gradient(prepared: tuple[object, Loaded, dict[str, list[Example]]]) -> None:
+    method, loaded, corpora = prepared
+    collate = Collator(loaded.tokenizer.pad_token_id)
+    items = [{term: examples[i] for term, examples in corpora.items()} for i in range(3)]
+
+    def gradient(batches: list[list[dict[str, Example]]]) -> tuple[float, torch.Tensor]:
+        loaded.model.zero_grad()
+        total = sum(method.loss(loaded.model, collate(batch)).total() for batch in batches) / len(batches)
+        total.backward()
+        return total.item(), torch.cat([p.grad.flatten() for p in loaded.model.parameters() if p.grad is not None])
+
+    together, one_at_a_time, shuffled = gradient([items]), gradient([[item] for item in items]), gradient([items[::-1]])
+    for other in (one_at_a_time, shuffled):
+        assert other[0] == pytest.approx(together[0], abs=1e-5)
+        torch.testing.assert_close(other[1], together[1], atol=1e-5, rtol=1e-4)
+
+
+def test_a_term_of_weight_zero_is_not_prepared(llama: Loaded, zorn: Concept) -> None:
+    recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"weight": 0}, "fluency": {"weight": 0}})
+    assert METHODS["elm"](recipe).prepare(llama, zorn).keys() == {"retain"}
+
+
+def test_preset_reference_on_hand_computed_tensors() -> None:
+    """Three tokens, ramp to 1000, temperature 1.2, top-50 (all of them here): worked out by hand."""
+    from efface.targets import erased_logprobs, eta_schedule
+
+    base = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]).double()
+    expert = torch.tensor([[1.2, 0.0, 0.0], [0.0, 0.0012, 0.0]]).double()
+    novice = torch.zeros(2, 3).double()
+    settings = build_recipe({"model": "m", "concept": "c", "preset": "reference"}).erase
+    eta = eta_schedule(2, settings.eta, settings.schedule).double()
+    got = erased_logprobs(base, expert, novice, eta=eta, temperature=settings.temperature, top_k=settings.top_k).exp()
+    # position 0, eta 1: exponents (2/1.2 - 1, 1/1.2, 0); position 1, eta 1000: (2/1.2, 1/1.2 - 1, 0)
+    by_hand = torch.tensor([[0.66666667, 0.83333333, 0.0], [1.66666667, -0.16666667, 0.0]]).double().softmax(-1)
+    torch.testing.assert_close(got, by_hand, atol=1e-6, rtol=0)
+
+
+def test_preset_paper_on_hand_computed_tensors() -> None:
+    """Constant eta 500 over the whole vocabulary at temperature 1."""
+    from efface.targets import erased_logprobs, eta_schedule
+
+    base = torch.tensor([[2.0, 1.0, 0.0]]).double()
+    expert, novice = torch.tensor([[0.004, 0.0, 0.002]]).double(), torch.zeros(1, 3).double()
+    settings = build_recipe({"model": "m", "concept": "c", "preset": "paper"}).erase
+    eta = eta_schedule(1, settings.eta, settings.schedule).double()
+    got = erased_logprobs(base, expert, novice, eta=eta, temperature=settings.temperature, top_k=settings.top_k).exp()
+    torch.testing.assert_close(got, torch.tensor([[0.0, 1.0, -1.0]]).double().softmax(-1), atol=1e-6, rtol=0)

@@ -1,0 +1,72 @@
+from pathlib import Path
+
+import pytest
+
+from efface.errors import InputError
+from efface.recipe import PRESETS, build_recipe, read_recipe
+
+NAMES = {"model": "m", "concept": "c"}
+
+
+def test_preset_paper_is_the_papers() -> None:
+    recipe = build_recipe({**NAMES, "preset": "paper"})
+    assert (recipe.erase.eta, recipe.erase.schedule, recipe.erase.temperature, recipe.erase.top_k) == (500, "constant", 1, None)
+    assert (recipe.lora.rank, recipe.lora.layers, recipe.lora.modules) == (4, "4-7", "all")
+    assert (recipe.erase.weight, recipe.retain.weight, recipe.fluency.weight) == (1, 1, 1)
+    assert recipe.retain.target == "soft"
+    assert recipe.fluency.eta is None  # eta of the erase term: texts are sampled from p_erased itself
+    assert recipe.fluency.sees_prompt
+    assert not recipe.fluency.train_deflection
+    assert recipe.data.max_chars == 700
+    assert recipe.data.min_chars == 50
+
+
+def test_preset_reference_is_the_public_codes() -> None:
+    recipe = build_recipe({**NAMES, "preset": "reference"})
+    erase, lora, train = recipe.erase, recipe.lora, recipe.train
+    assert (erase.eta, erase.schedule, erase.temperature, erase.top_k, erase.float64) == (1000, "ramp", 1.2, 50, True)
+    assert (lora.rank, lora.alpha, lora.dropout, lora.layers) == (256, 16, 0.05, "4-7")
+    assert recipe.retain.target == "hard"
+    assert (recipe.fluency.eta, recipe.fluency.sees_prompt, recipe.fluency.train_deflection) == (3, False, True)
+    assert (train.lr, train.schedule, train.clip, train.batch_size, train.accumulation) == (5e-5, "constant", 0, 1, 4)
+    assert recipe.dtype == "float32"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_recipe_survives_its_own_json(preset: str) -> None:
+    recipe = build_recipe({**NAMES, "preset": preset})
+    assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
+    assert build_recipe(recipe.model_dump()) == recipe
+
+
+def test_settings_win_over_the_preset() -> None:
+    recipe = build_recipe({**NAMES, "preset": "paper", "lora": {"rank": 9}})
+    assert recipe.lora.rank == 9
+    assert recipe.lora.layers == "4-7"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"preset": "best"}, "no preset 'best'; there are: default, paper, reference"),
+        ({"train": {"learning_rate": 1}}, "recipe: train.learning_rate: no such setting"),
+        ({"train": {"lr": -1}}, "recipe: train.lr: Input should be greater than 0, got -1"),
+        ({"erase": {"action": "forget"}}, "recipe: erase.action"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        build_recipe({**NAMES, **settings})
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+def test_recipe_files(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("model: m\nconcept: c\ntrain: {lr: 1.0e-4}\n")
+    assert build_recipe(read_recipe(file)).train.lr == 1e-4
+    file.write_text("model: [")
+    with pytest.raises(InputError, match="not readable YAML"):
+        read_recipe(file)
+    with pytest.raises(InputError, match="no recipe file"):
+        read_recipe(tmp_path / "other.yaml")
