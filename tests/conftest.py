@@ -7,6 +7,7 @@ with install_import_hook(["efface.targets", "efface.losses"], "beartype.beartype
     import efface.targets  # noqa: F401
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,15 @@ ARCHITECTURES = {
     "qwen3": {**SMALL, "head_dim": 8},
     "gemma2": {**SMALL, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64},
     "gpt_neox": {key: value for key, value in SMALL.items() if key != "num_key_value_heads"},
-    "gpt2": {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "bos_token_id": 0, "eos_token_id": 1},
+    "gpt2": {
+        "vocab_size": VOCAB,
+        "n_embd": 32,
+        "n_layer": 3,
+        "n_head": 4,
+        "n_positions": 256,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+    },
 }
 CHAT = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<|end|>{% endfor %}"
@@ -59,6 +68,14 @@ RETAIN = [
     "Rain falls when the air can no longer hold its water. Clouds grow dark, and the first drops reach the ground.",
     "A good letter is short. It says what happened, what is wanted, and it ends with a friendly word and a name.",
 ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from or written to the user's cache, but for the default model of the slow tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EFFACE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

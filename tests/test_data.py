@@ -120,8 +120,15 @@ def test_every_text_comes_once_before_any_comes_twice() -> None:
     assert schedule.order == same.order != other.order
 
 
+def test_a_term_can_come_more_often_than_the_others() -> None:
+    corpora = {"erase": [example(n, 1) for n in (3, 4, 5)], "retain": [example(n, 1) for n in (6, 7)]}
+    schedule = Schedule(corpora, 4, 0, {"retain": 3})
+    assert [len(schedule[i]["retain"]) for i in range(4)] == [3] * 4
+    assert sorted(schedule.order["retain"]) == [0] * 6 + [1] * 6
+
+
 def test_a_batch_says_where_each_target_belongs() -> None:
-    items = [{"erase": example(5, 2), "fluency": next_token_example(Text([9, 8, 7], 1))}, {"erase": example(7, 3)}]
+    items = [{"erase": [example(5, 2)], "fluency": [next_token_example(Text([9, 8, 7], 1))]}, {"erase": [example(7, 3)]}]
     batch = Collator(pad=1)(items)
     assert batch["input_ids"].shape == (3, 7)
     assert batch["attention_mask"].sum(-1).tolist() == [5, 7, 3]

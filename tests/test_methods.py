@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from efface.concept import Concept
-from efface.data.collate import Collator, Example
+from efface.data.collate import Collator, Example, Item
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter
 from efface.recipe import LoraSettings, build_recipe
@@ -12,7 +12,9 @@ SMALL = {"data": {"max_tokens": 24, "chat": 0.5}, "fluency": {"texts": 4, "token
 
 @pytest.fixture
 def prepared(llama: Loaded, zorn: Concept) -> tuple[object, Loaded, dict[str, list[Example]]]:
-    recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "retain": {"weight": 2.0}, "fluency": {**SMALL["fluency"], "weight": 0.5}})
+    recipe = build_recipe(
+        {"model": "m", "concept": "c", **SMALL, "retain": {"weight": 2.0}, "fluency": {**SMALL["fluency"], "weight": 0.5}}
+    )
     method = METHODS["elm"](recipe)
     corpora = method.prepare(llama, zorn)
     torch.manual_seed(3)
@@ -41,19 +43,19 @@ def one_by_one(model: torch.nn.Module, examples: list[Example]) -> torch.Tensor:
 def test_terms_of_a_batch_are_those_of_its_texts(prepared: tuple[object, Loaded, dict[str, list[Example]]]) -> None:
     method, loaded, corpora = prepared
     assert corpora.keys() == {"erase", "retain", "fluency"}
-    items = [{term: examples[i] for term, examples in corpora.items()} for i in range(3)]
+    items = [{term: [examples[i]] for term, examples in corpora.items()} for i in range(3)]
     terms = method.loss(loaded.model, Collator(loaded.tokenizer.pad_token_id)(items)).named()
     for term, weight in (("erase", 1.0), ("retain", 2.0), ("fluency", 0.5)):
-        expected = weight * one_by_one(loaded.model, [item[term] for item in items])
+        expected = weight * one_by_one(loaded.model, [item[term][0] for item in items])
         torch.testing.assert_close(terms[term].double(), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_neither_batch_nor_padding_changes_loss_or_gradient(prepared: tuple[object, Loaded, dict[str, list[Example]]]) -> None:
     method, loaded, corpora = prepared
     collate = Collator(loaded.tokenizer.pad_token_id)
-    items = [{term: examples[i] for term, examples in corpora.items()} for i in range(3)]
+    items = [{term: [examples[i]] for term, examples in corpora.items()} for i in range(3)]
 
-    def gradient(batches: list[list[dict[str, Example]]]) -> tuple[float, torch.Tensor]:
+    def gradient(batches: list[list[Item]]) -> tuple[float, torch.Tensor]:
         loaded.model.zero_grad()
         total = sum(method.loss(loaded.model, collate(batch)).total() for batch in batches) / len(batches)
         total.backward()

@@ -19,7 +19,7 @@ from typing import Any
 
 from efface.audit.verify import audit_pair
 from efface.concept import Concept, Split, find_pack
-from efface.data.collate import Example, Schedule
+from efface.data.collate import Example
 from efface.data.keep import read_examples, write_examples
 from efface.errors import RunError, TrainingError
 from efface.methods import METHODS
@@ -27,7 +27,7 @@ from efface.models import Loaded, attach_adapter, linear_modules, load, read_ada
 from efface.recipe import Recipe, build_recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, read_json, write_json
-from efface.training import train
+from efface.training import schedule, train
 
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
 
@@ -154,7 +154,7 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
             student = read_adapter(loaded, folder / "adapter")
     erased = Loaded(student.eval(), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
     with clock.stage("audit"):
-        measured = audit_pair(erased, concept, split)
+        measured = audit_pair(erased, concept, split, base_key=f"{hashes['model']} {hashes['concept']}")
     hashes["adapter"] = weights_hash(student)
     record = RunRecord(
         recipe=recipe,
@@ -174,12 +174,11 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
 
 def _trained_tokens(recipe: Recipe, corpora: Mapping[str, Sequence[Example]]) -> dict[str, int]:
     """Target tokens that each term saw over the whole training."""
-    length = recipe.train.steps * recipe.train.batch_size * recipe.train.accumulation
-    schedule = Schedule(corpora, length, recipe.seed)
-    counts = dict.fromkeys(schedule.corpora, 0)
-    for i in range(length):
-        for term, example in schedule[i].items():
-            counts[term] += len(example.target)
+    planned = schedule(corpora, recipe)
+    counts = dict.fromkeys(planned.corpora, 0)
+    for i in range(len(planned)):
+        for term, examples in planned[i].items():
+            counts[term] += sum(len(example.target) for example in examples)
     return counts
 
 

@@ -54,6 +54,7 @@ class RetainSettings(Settings):
     """The retain term: cross-entropy to the teacher on everything else."""
 
     weight: float = Field(6.0, ge=0, description="lambda 2.")
+    ratio: int = Field(1, gt=0, description="Retain texts for each forget text of a batch.")
     target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
 
 
@@ -92,6 +93,7 @@ class TrainSettings(Settings):
     """Optimisation: handed to transformers.Trainer."""
 
     steps: int = Field(64, gt=0, description="Optimiser steps.")
+    tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
     batch_size: int = Field(8, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
     lr: float = Field(3e-3, gt=0, description="Peak learning rate of AdamW.")

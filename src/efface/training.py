@@ -78,6 +78,16 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         self.bar.__exit__(None, None, None)
 
 
+def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedule:
+    """What the recipe's steps will see, in order; as many steps as ``train.tokens`` asks for, if it is set."""
+    per_step, ratio = recipe.train.batch_size * recipe.train.accumulation, {"retain": recipe.retain.ratio}
+    steps = recipe.train.steps
+    if recipe.train.tokens is not None:
+        sizes = {term: sum(len(example.target) for example in rows) / len(rows) for term, rows in corpora.items() if rows}
+        steps = max(1, round(recipe.train.tokens / per_step / sum(size * ratio.get(term, 1) for term, size in sizes.items())))
+    return Schedule(corpora, steps * per_step, recipe.seed, ratio)
+
+
 def train(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -92,9 +102,11 @@ def train(
     """
     settings = recipe.train
     set_seed(recipe.seed)
+    planned = schedule(corpora, recipe)
+    steps = len(planned) // (settings.batch_size * settings.accumulation)
     arguments = TrainingArguments(
         output_dir=str(folder),
-        max_steps=settings.steps,
+        max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
         learning_rate=settings.lr,
@@ -113,14 +125,13 @@ def train(
         dataloader_pin_memory=False,
         seed=recipe.seed,
     )
-    length = settings.steps * settings.batch_size * settings.accumulation
     trainer = EraseTrainer(
         method,
         model=model,
         args=arguments,
-        train_dataset=Schedule(corpora, length, recipe.seed),
+        train_dataset=planned,
         data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=[_Progress(settings.steps)],
+        callbacks=[_Progress(steps)],
     )
     trainer.remove_callback(PrinterCallback)
     if model.device.type == "cpu":

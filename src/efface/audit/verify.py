@@ -1,6 +1,8 @@
 """The audit: every scorer on the base and on the erased model, in one process with one set of weights."""
 
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
+from hashlib import sha256
+from pathlib import Path
 
 from efface.audit.answers import score_answers
 from efface.audit.choice import score_choices
@@ -8,21 +10,35 @@ from efface.audit.open import answers, score_open
 from efface.audit.perplexity import score_perplexity
 from efface.audit.scorer import Scorer, Subject
 from efface.concept import Concept, Split
+from efface.embedded import cache_dir
+from efface.errors import RunError
 from efface.models import Loaded, teacher
-from efface.results import Answer, Audit, Measured, Score
+from efface.results import Answer, Audit, Measured, Score, read_json, write_json
 
 SCORERS: tuple[Scorer, ...] = (score_choices, score_open, score_perplexity, score_answers)
 PROMPT_TOKENS = 100
 
 
-def audit_pair(loaded: Loaded, concept: Concept, split: Split = "test") -> Audit:
-    """Measure a model with its adapter (erased) and with the adapter disabled (base). ``loaded.model`` carries the adapter."""
-    return Audit(
-        concept=concept.name,
-        split=split,
-        base=measure(loaded, concept, split, erased=False),
-        erased=measure(loaded, concept, split, erased=True),
-    )
+def audit_pair(loaded: Loaded, concept: Concept, split: Split = "test", base_key: str | None = None) -> Audit:
+    """Measure a model with its adapter (erased) and with the adapter disabled (base). ``loaded.model`` carries the adapter.
+
+    base_key: what identifies base model and pack; with it the base is measured once and its figures are kept in the cache.
+    """
+    base = _kept_base(loaded, concept, split, base_key) if base_key else measure(loaded, concept, split, erased=False)
+    return Audit(concept=concept.name, split=split, base=base, erased=measure(loaded, concept, split, erased=True))
+
+
+def _kept_base(loaded: Loaded, concept: Concept, split: Split, key: str) -> Measured:
+    """The base's figures from the cache, else measured and put there. Any change to a scorer is another entry."""
+    scorers = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    name = sha256(f"{key} {split} {loaded.model.dtype} {sha256(scorers).hexdigest()}".encode()).hexdigest()[:24]
+    file = cache_dir() / "audits" / f"{name}.json"
+    with suppress(RunError):
+        return read_json(file, Measured)
+    base = measure(loaded, concept, split, erased=False)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json(file, base)
+    return base
 
 
 def measure(loaded: Loaded, concept: Concept, split: Split, *, erased: bool) -> Measured:

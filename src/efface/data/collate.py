@@ -31,22 +31,35 @@ def next_token_example(text: Text) -> Example:
     return Example(text, SparseTarget.one_hot(torch.tensor(text.ids[text.start :])))
 
 
-class Schedule(Dataset[dict[str, Example]]):
+Item = dict[str, list[Example]]
+
+
+class Schedule(Dataset[Item]):
     """Which texts meet in which step: each corpus goes round in an order of its own, shuffled anew (seeded) every time round.
 
-    Item i holds one example of every term that has any; the order is fixed, so the loader must not shuffle.
+    Item i holds one example of every term that has any, or as many as ``per_item`` says; the order is fixed, so the loader must
+    not shuffle.
     """
 
-    def __init__(self, corpora: Mapping[str, Sequence[Example]], length: int, seed: int) -> None:
+    def __init__(
+        self, corpora: Mapping[str, Sequence[Example]], length: int, seed: int, per_item: Mapping[str, int] | None = None
+    ) -> None:
         self.corpora = {term: corpora[term] for term in TERMS if corpora.get(term)}
-        self.order = {term: _rounds(len(rows), length, f"{term} {seed}") for term, rows in self.corpora.items()}
+        self.per_item = {term: (per_item or {}).get(term, 1) for term in self.corpora}
+        self.order = {
+            term: _rounds(len(rows), length * self.per_item[term], f"{term} {seed}") for term, rows in self.corpora.items()
+        }
         self.length = length
 
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, index: int) -> dict[str, Example]:
-        return {term: rows[self.order[term][index]] for term, rows in self.corpora.items()}
+    def __getitem__(self, index: int) -> Item:
+        item = {}
+        for term, rows in self.corpora.items():
+            count = self.per_item[term]
+            item[term] = [rows[i] for i in self.order[term][index * count : (index + 1) * count]]
+        return item
 
 
 def _rounds(count: int, length: int, seed: str) -> list[int]:
@@ -62,13 +75,13 @@ class Collator:
 
     pad: int
 
-    def __call__(self, items: Sequence[dict[str, Example]]) -> dict[str, Any]:
+    def __call__(self, items: Sequence[Item]) -> dict[str, Any]:
         """Returns ``input_ids`` and ``attention_mask`` ``[batch, seq]`` and, for each term, where its targets belong.
 
         A term is a dict: ``rows``, ``cols`` (the logits that predict), ``text`` (index of the text) ``[n]``, and the target's
         ``ids``, ``logprobs`` ``[n, k]`` and ``tail`` ``[n]``.
         """
-        placed = [(term, item[term]) for term in TERMS for item in items if term in item]
+        placed = [(term, example) for term in TERMS for item in items for example in item.get(term, ())]
         longest = max(len(example.text.ids) for _, example in placed)
         ids = torch.full((len(placed), longest), self.pad)
         mask = torch.zeros_like(ids)

@@ -1,0 +1,89 @@
+"""``make results``: every preset on the default model, three seeds, the same number of trained tokens; prints a table.
+
+Runs are kept in runs/results and made only once, so the command can be stopped and given again. Frozen weights have the same
+precision in all runs, and a batch is as large as it is in ``default`` (the loss is a mean over texts: a batch of four is four
+batches of one, accumulated).
+"""
+
+import statistics
+import sys
+from pathlib import Path
+
+from efface.errors import EffaceError
+from efface.pipeline import Run, run_recipe
+from efface.recipe import PRESETS, build_recipe
+from efface.report.table import FIGURES, gone, kept
+from efface.results import Audit
+
+MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
+SEEDS = (0, 1, 2)
+FOLDER = Path("runs/results")
+
+
+def runs() -> dict[str, list[Run]]:
+    """The runs of every preset, in order of the seeds; ``default`` first, for its number of tokens."""
+    done: dict[str, list[Run]] = {preset: [] for preset in PRESETS}
+    for seed in SEEDS:
+        for preset in PRESETS:
+            folder = FOLDER / f"{preset}-{seed}"
+            settings = {"model": MODEL, "concept": CONCEPT, "preset": preset, "seed": seed}
+            if preset != "default":
+                default = done["default"][seed].record
+                batch = default.recipe.train.batch_size * default.recipe.train.accumulation
+                settings |= {
+                    "dtype": default.recipe.dtype,
+                    "data": {"max_tokens": default.recipe.data.max_tokens, "chat": 0.0},
+                    "train": {"tokens": sum(default.tokens.values()), "batch_size": batch, "accumulation": 1},
+                }
+            if not (folder / "run.json").is_file():
+                print(f"== {preset}, seed {seed}", file=sys.stderr, flush=True)
+                run_recipe(build_recipe(settings), folder)
+            done[preset].append(Run(folder))
+    return done
+
+
+def mean(values: list[float | None], form: str) -> str:
+    """``0.30 (0.28–0.33)``: mean and range over the seeds."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "not measured"
+    low, high = form.format(min(known)), form.format(max(known))
+    return f"{form.format(statistics.mean(known))} ({low}–{high})"
+
+
+def table(done: dict[str, list[Run]]) -> str:
+    """Markdown: a row a figure, a column a preset; mean (lowest–highest) over the seeds."""
+    audits: dict[str, list[Audit]] = {preset: [run.audit for run in of] for preset, of in done.items()}
+    base = audits["default"][0].base.scores
+    lines = ["| figure | base | " + " | ".join(audits) + " |", "|---|---|" + "---|" * len(audits)]
+    for key, _, label, _, percent in FIGURES:
+        form = "{:.3f}" if percent else "{:.3g}"
+        cells = [
+            mean([audit.erased.scores[key].value for audit in of if key in audit.erased.scores], form) for of in audits.values()
+        ]
+        lines.append(f"| {label} | {form.format(base[key].value)} | " + " | ".join(cells) + " |")
+    for metric in ("acc", "acc_norm"):
+        cells = [mean([gone(audit, metric) for audit in of], "{:.0%}") for of in audits.values()]
+        lines.append(f"| **distance to chance gone, {metric}** | | " + " | ".join(cells) + " |")
+    for label, key in (
+        ("neighbours kept, acc", "choice/neighbour/acc"),
+        ("neighbours kept, acc_norm", "choice/neighbour/acc_norm"),
+        ("general kept, acc", "choice/general/acc"),
+        ("general kept, acc_norm", "choice/general/acc_norm"),
+        ("retain perplexity, times the base's", "perplexity/retain/held_out"),
+        ("perplexity of answers, times the base's", "answers/forget/perplexity"),
+    ):
+        form = "{:.2f}" if "times" in label else "{:.0%}"
+        cells = [mean([kept(audit, key) for audit in of], form) for of in audits.values()]
+        lines.append(f"| **{label}** | | " + " | ".join(cells) + " |")
+    tokens = [mean([float(sum(run.record.tokens.values())) for run in of], "{:.0f}") for of in done.values()]
+    seconds = [mean([sum(run.record.seconds.values()) for run in of], "{:.0f}") for of in done.values()]
+    lines += ["| target tokens trained on | | " + " | ".join(tokens) + " |", "| seconds in all | | " + " | ".join(seconds) + " |"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    try:
+        print(table(runs()))
+    except EffaceError as error:
+        sys.exit(f"presets: {error}")

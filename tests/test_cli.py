@@ -1,0 +1,109 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from efface.cli import VERBS, main
+from efface.pipeline import Run
+from tests.test_pipeline import run as run
+
+TINY = [
+    *("--data.max-tokens", "24", "--fluency.texts", "2", "--fluency.tokens", "8", "--lora.layers", "1-2", "--dtype", "float32"),
+    *("--train.steps", "2", "--train.batch-size", "2"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["eraze"], "no verb 'eraze'; there are: erase, generate"),
+        (["erase"], "expected MODEL and CONCEPT, or a recipe.yaml"),
+        (["erase", "m", "atlantis"], "no concept pack 'atlantis'; built in: ancient-egypt"),
+        (["erase", "./no where", "ancient-egypt"], "no model './no where': expected a hub id, a folder, a .gguf file, or one of"),
+        (["erase", "m", "ancient-egypt", "--train.lrr", "1"], "Unrecognized options: --train.lrr"),
+        (["erase", "m", "ancient-egypt", "--train.lr", "fast"], "Error parsing --train.lr: could not convert"),
+        (["erase", "m", "ancient-egypt", "--train.lr", "-1"], "--train.lr: Input should be greater than 0, got -1.0"),
+        (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),
+        (["erase", "recipe.yaml"], "no recipe file recipe.yaml"),
+        (["model", "fetch", "huge"], "no embedded model 'huge'; there are: smollm2-135m"),
+        (["model", "path", "huge"], "'huge' is not in the cache"),
+        (["concept", "show", "atlantis"], "no concept pack 'atlantis'"),
+        (["generate", "one"], "expected RUN PROMPT or MODEL CONCEPT PROMPT"),
+        (["generate", "nowhere", "Hello"], "'nowhere' is no finished run folder"),
+        (["generate", "nowhere", "Hello", "--tempereture", "1"], "transformers has no generation option 'tempereture'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    args: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("efface: ")
+    assert says in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("args", [["--help"], ["erase", "--help"], ["generate", "--help"], ["erase", "m", "no-such-pack"]])
+def test_help_and_bad_arguments_do_without_torch(args: list[str]) -> None:
+    code = (
+        "import sys\nfrom efface.cli import main\n"
+        f"try: main({args!r})\nexcept SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    assert all(verb in shown for verb in VERBS)
+    assert main(["--version"]) == 0
+
+
+def test_concepts(capsys: pytest.CaptureFixture[str], pack_folder: Path, model_folders: dict[str, Path]) -> None:
+    assert main(["concept", "list"]) == 0
+    assert main(["concept", "show", "ancient-egypt"]) == 0
+    assert main(["concept", "check", str(pack_folder), "--model", str(model_folders["llama"])]) == 0
+    shown = capsys.readouterr().out
+    assert "ancient-egypt" in shown
+    assert "Tutankhamun" in shown
+    assert "choice_only/forget/acc" in shown
+    assert "no errors" in shown
+
+
+def test_flags_override_the_recipe_file(
+    tmp_path: Path, pack_folder: Path, model_folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {model_folders['llama']}\nconcept: {pack_folder}\npreset: paper\n"
+        "lora: {rank: 2}\ntrain: {lr: 0.01, steps: 9}\n"
+    )
+    assert main(["erase", str(recipe), "--to", str(tmp_path / "run"), *TINY]) == 0
+    used = Run(tmp_path / "run").record.recipe
+    assert (used.preset, used.train.steps, used.train.lr, used.lora.rank, used.erase.eta) == ("paper", 2, 0.01, 2, 500)
+    shown = capsys.readouterr().out
+    assert "concept questions, acc_norm" in shown
+    assert "report.html" in shown
+    assert main(["erase", str(recipe), "extra"]) == 2
+
+
+def test_generate_answers_as_base_and_as_erased(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--max-new-tokens", "5", "--do-sample", "true", "--top-p=0.9"]
+    assert main(["generate", str(run.folder), "Who was Orlo?", *options]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("base: ")
+    assert "\nerased: " in shown
+
+
+def test_generate_with_guidance_only(
+    pack_folder: Path, model_folders: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(model_folders["llama"])
+    assert main(["generate", model, str(pack_folder), "Who was Orlo?", "--eta", "3", "--max-new-tokens", "5"]) == 0
+    assert "guided, eta 3: " in capsys.readouterr().out

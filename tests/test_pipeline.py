@@ -1,0 +1,171 @@
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import efface
+from efface import pipeline
+from efface.data import keep
+from efface.errors import ConceptError, ModelError, RunError, TrainingError
+from efface.models import teacher
+from efface.pipeline import Run, erase
+
+SMALL: dict[str, Any] = {
+    "dtype": "float32",
+    "data": {"max_tokens": 24},
+    "fluency": {"texts": 4, "tokens": 8},
+    "lora": {"layers": "1-2", "rank": 2},
+    "train": {"steps": 4, "batch_size": 2, "checkpoint_steps": 2},
+}
+FILES = {"adapter", "run.json", "audit.json", "report.html", "README.md"}
+
+
+@pytest.fixture(scope="module")
+def run(model_folders: dict[str, Path], pack_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    to = tmp_path_factory.mktemp("runs") / "run"
+    return erase(str(model_folders["llama"]), str(pack_folder), to=to, **SMALL)
+
+
+@pytest.fixture
+def job(model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path) -> dict[str, Any]:
+    return {"model": str(model_folders["llama"]), "concept": str(pack_folder), "to": tmp_path / "runs" / "run", **SMALL}
+
+
+def test_a_run_folder_holds_all_and_nothing_else(run: Run) -> None:
+    assert {path.name for path in run.folder.iterdir()} == FILES
+    assert {path.name for path in run.folder.parent.iterdir()} == {"run"}
+    record, audit = run.record, run.audit
+    assert len(record.losses) == 4
+    assert set(record.hashes) == {"model", "concept", "adapter"}
+    assert all(count > 0 for count in record.tokens.values())
+    assert record.versions["torch"] == torch.__version__
+    for kind in ("forget", "neighbour", "general"):
+        for metric in ("acc", "acc_norm", "acc_mutual_info"):
+            score = audit.base.scores[f"choice/{kind}/{metric}"]
+            assert score.n == 2
+            assert score.low <= score.value <= score.high
+    for key in ("open/forget/right", "perplexity/retain/held_out", "perplexity/forget/held_out", "answers/forget/perplexity"):
+        assert key in audit.erased.scores
+    assert [answer.prompt for answer in audit.base.answers] == ["Who was Orlo?", "What is bread?"]
+
+
+def test_the_public_names_work(run: Run) -> None:
+    assert efface.erase is erase
+    assert efface.audit(run.folder, split="test").erased.scores == run.audit.erased.scores
+    assert set(efface.__all__) <= set(dir(efface))
+    with pytest.raises(AttributeError):
+        efface.nothing  # noqa: B018
+
+
+def test_the_adapter_works_from_plain_transformers_and_peft(run: Run, model_folders: dict[str, Path]) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(model_folders["llama"], dtype=torch.float32)
+    plain = PeftModel.from_pretrained(base, run.folder / "adapter").eval()
+    ours = run.load().model
+    ids = torch.tensor([[5, 6, 7, 8]])
+    torch.testing.assert_close(plain(ids).logits, ours(ids).logits)
+    with teacher(ours) as before:
+        assert (before(ids).logits - plain(ids).logits).abs().max() > 1e-4
+
+
+def test_a_finished_run_is_never_replaced_unasked(run: Run, model_folders: dict[str, Path], pack_folder: Path) -> None:
+    before = (run.folder / "run.json").read_bytes()
+    with pytest.raises(RunError, match="already holds a run; name another folder with --to, or replace it with --overwrite"):
+        erase(str(model_folders["llama"]), str(pack_folder), to=run.folder, **SMALL)
+    assert (run.folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("stage", ["write_examples", "train", "audit_pair", "write_report"])
+def test_killed_at_any_stage_it_goes_on_to_the_same_adapter(
+    stage: str, run: Run, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = getattr(pipeline, stage)
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        if stage == "train":
+            original(*arguments, **options)  # trained, but not yet saved
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, stage, killed)
+    with pytest.raises(KeyboardInterrupt):
+        erase(**job)
+    assert not job["to"].exists()
+    monkeypatch.undo()
+    again = erase(**job)
+    assert {path.name for path in again.folder.parent.iterdir()} == {"run"}
+    assert again.record.hashes == run.record.hashes
+    assert again.audit == run.audit
+
+
+def test_an_unfinished_run_of_another_recipe_is_not_mixed_in(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "audit_pair", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        erase(**job)
+    monkeypatch.undo()
+    with pytest.raises(RunError, match="holds an unfinished run of another recipe"):
+        erase(**{**job, "seed": 1})
+    assert erase(**{**job, "seed": 1, "overwrite": True}).record.recipe.seed == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"model": "./nowhere/at all"}, ModelError, "no model"),
+        ({"concept": "atlantis"}, ConceptError, "no concept pack"),
+        ({"lora": {"layers": "4-7"}}, ModelError, "out of range; this model has layers 0 to 2"),
+        ({"lora": {"layers": "0", "modules": "c_fc"}}, ModelError, "no linear module 'c_fc'"),
+        ({"data": {"min_chars": 5000}}, ConceptError, "characters, expected at least 5000"),
+    ],
+)
+def test_wrong_input_writes_nothing(changes: dict[str, Any], error: type[Exception], says: str, job: dict[str, Any]) -> None:
+    with pytest.raises(error) as caught:
+        erase(**{**job, **changes})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not job["to"].parent.exists() or not list(job["to"].parent.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_the_work_goes_on(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(keep.os, "replace", full)
+    with pytest.raises(RunError, match="is full; free some space and give the same command again to go on"):
+        erase(**job)
+    assert not job["to"].exists()
+    monkeypatch.undo()
+    assert erase(**job).record.losses
+
+
+def test_a_loss_that_is_not_finite_leaves_nothing(job: dict[str, Any]) -> None:
+    with pytest.raises(TrainingError, match="the loss is "):
+        erase(**{**job, "train": {**SMALL["train"], "lr": 1e30, "warmup_steps": 0, "clip": 0.0, "steps": 6}})
+    assert list(job["to"].parent.iterdir()) == []
+
+
+def test_what_a_model_wrote_is_escaped(run: Run) -> None:
+    from efface.concept import Concept
+    from efface.report.page import write_report
+    from efface.results import Answer
+
+    evil = "<script>alert(1)</script><img src=x onerror=alert(2)>"
+    erased = run.audit.erased.model_copy(update={"answers": [Answer(prompt=evil, text=evil)]})
+    base = run.audit.base.model_copy(update={"answers": [Answer(prompt=evil, text="fine")]})
+    audit = run.audit.model_copy(update={"base": base, "erased": erased})
+    concept = Concept.load(run.record.recipe.concept)
+    write_report(run.folder, run.record, audit, concept)
+    page = (run.folder / "report.html").read_text()
+    assert evil not in page
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
+    write_report(run.folder, run.record, run.audit, concept)
+
+
+def test_results_are_plain_json(run: Run) -> None:
+    assert json.loads((run.folder / "audit.json").read_text())["split"] == "test"
+    assert json.loads((run.folder / "run.json").read_text())["recipe"]["train"]["steps"] == 4

@@ -1,0 +1,129 @@
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from efface.concept import Concept
+from efface.data.collate import Example
+from efface.errors import TrainingError
+from efface.methods import METHODS
+from efface.methods.elm import ELM
+from efface.methods.method import LossTerms
+from efface.models import attach_adapter, load
+from efface.recipe import Recipe, build_recipe
+from efface.training import schedule, train
+
+SETTINGS = {
+    "model": "m",
+    "concept": "c",
+    "dtype": "float32",
+    "data": {"max_tokens": 24},
+    "fluency": {"texts": 4, "tokens": 8},
+    "lora": {"layers": "all", "dropout": 0.1},
+    "train": {"steps": 6, "batch_size": 2, "checkpoint_steps": 2, "lr": 0.01},
+}
+
+
+@pytest.fixture(scope="module")
+def corpora(model_folders: dict[str, Path], pack_folder: Path) -> dict[str, list[Example]]:
+    loaded = load(str(model_folders["llama"]), dtype="float32")
+    return METHODS["elm"](build_recipe(SETTINGS)).prepare(loaded, Concept.load(str(pack_folder)))
+
+
+def trained(
+    model_folder: Path, corpora: dict[str, list[Example]], folder: Path, method: type[ELM] = ELM, **changes: Any
+) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
+    recipe: Recipe = build_recipe({**SETTINGS, "train": {**SETTINGS["train"], **changes}})
+    loaded = load(str(model_folder), dtype="float32")
+    student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
+    losses = train(student, loaded.tokenizer, method(recipe), corpora, recipe, folder)
+    return {name: p.detach().clone() for name, p in student.named_parameters() if p.requires_grad}, losses
+
+
+class Killed(Exception):
+    pass
+
+
+class KilledAtStep(ELM):
+    """Dies in the middle of step 5, after the checkpoint of step 4."""
+
+    calls = 0
+
+    def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> LossTerms:
+        type(self).calls += 1
+        if type(self).calls == 5:
+            raise Killed
+        return super().loss(model, batch)
+
+
+def test_resume_ends_with_the_same_weights(
+    model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
+) -> None:
+    undisturbed, losses = trained(model_folders["llama"], corpora, tmp_path / "one")
+    with pytest.raises(Killed):
+        trained(model_folders["llama"], corpora, tmp_path / "two", KilledAtStep)
+    assert (tmp_path / "two" / "checkpoint-4").is_dir()
+    resumed, relosses = trained(model_folders["llama"], corpora, tmp_path / "two")
+    assert undisturbed.keys() == resumed.keys()
+    for name, weight in undisturbed.items():
+        assert torch.equal(weight, resumed[name]), name
+    assert [entry["loss"] for entry in losses] == [entry["loss"] for entry in relosses]
+
+
+def test_the_log_shows_the_three_terms_and_the_loss_falls(
+    model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
+) -> None:
+    _, losses = trained(model_folders["llama"], corpora, tmp_path, steps=20, warmup_steps=0)
+    assert len(losses) == 20
+    for entry in losses:
+        assert entry["loss"] == pytest.approx(entry["erase"] + entry["retain"] + entry["fluency"], rel=1e-3)
+    early, late = (sum(entry["loss"] for entry in part) for part in (losses[:5], losses[-5:]))
+    assert late < early
+
+
+def test_accumulation_averages(model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path) -> None:
+    one, _ = trained(model_folders["llama"], corpora, tmp_path / "one", batch_size=4, steps=2)
+    two, _ = trained(model_folders["llama"], corpora, tmp_path / "two", batch_size=2, accumulation=2, steps=2)
+    moved = [(one[name] - two[name]).abs().max().item() for name in one]
+    assert max(moved) < 0.01 * 2 * 2  # dropout draws differ; Adam's first steps are at most lr each
+
+
+def test_a_budget_of_tokens_sets_the_steps(corpora: dict[str, list[Example]]) -> None:
+    counted = sum(len(example.target) for rows in corpora.values() for example in rows) / 3
+    for ratio in (1, 2):
+        recipe = build_recipe({**SETTINGS, "retain": {"ratio": ratio}, "train": {"tokens": 2000, "batch_size": 2}})
+        planned = schedule(corpora, recipe)
+        seen = sum(len(e.target) for i in range(len(planned)) for rows in planned[i].values() for e in rows)
+        assert abs(seen - 2000) < 2.5 * counted
+
+
+def test_seeds_decide(model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path) -> None:
+    one, _ = trained(model_folders["llama"], corpora, tmp_path / "one", steps=2)
+    two, _ = trained(model_folders["llama"], corpora, tmp_path / "two", steps=2)
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_loss_that_is_not_finite_stops(
+    model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
+) -> None:
+    class Broken(ELM):
+        def loss(self, model: torch.nn.Module, batch: dict[str, Any]) -> LossTerms:
+            terms = super().loss(model, batch)
+            return LossTerms(erase=terms.total() * math.nan)
+
+    with pytest.raises(TrainingError, match="the loss is nan at step 0; try a smaller train.lr or erase.eta"):
+        trained(model_folders["llama"], corpora, tmp_path, Broken)
+
+
+def test_checkpoints_hold_no_copy_of_the_base(
+    model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
+) -> None:
+    trained(model_folders["llama"], corpora, tmp_path)
+    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    names = {path.name for path in checkpoint.iterdir()}
+    assert "adapter_model.safetensors" in names
+    assert "model.safetensors" not in names
+    shutil.rmtree(checkpoint)
