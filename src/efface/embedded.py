@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from efface.errors import ModelError
 
@@ -124,6 +125,14 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def mark_dequantised(model: Any) -> None:
+    """transformers dequantises a GGUF file while it reads, yet marks the model as quantised: make it an ordinary one."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+
+
 def _check_sum(file: Path, expected: str) -> None:
     got = sha256(file)
     if got != expected:
@@ -137,7 +146,6 @@ def _convert(file: Path, folder: Path) -> None:
 
     print("converting to safetensors …", file=sys.stderr, flush=True)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    model.hf_quantizer = None
-    del model.config.quantization_config  # dequantised: an ordinary model from here on
+    mark_dequantised(model)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)

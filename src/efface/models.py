@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
-from efface.embedded import ALIASES, fetch
+from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
 from efface.recipe import LoraSettings
 
@@ -61,6 +61,8 @@ def load(
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"cannot load model {name!r}: {reason}") from None
+    if "gguf_file" in options:
+        mark_dequantised(model)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -1,0 +1,53 @@
+"""What the README says to type is what the program takes."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from efface.cli import VERBS
+from efface.cli.erase import Arguments as EraseArguments
+from efface.cli.generate import Arguments as GenerateArguments
+from efface.cli.parse import parse
+from efface.concept import builtin_packs
+from efface.embedded import ALIASES
+from efface.pipeline import Run
+from tests.test_pipeline import run as run
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^    (efface [^#\n]*)", README, re.MULTILINE)
+
+
+def test_make_targets_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("demo", "test", *re.findall(r"`make (\w+)`", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_understood(command: str) -> None:
+    words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)][1:]
+    verb = next(verb for verb in VERBS if " ".join(words).startswith(verb))
+    rest = words[len(verb.split()) :]
+    if verb == "erase":
+        parsed = parse(EraseArguments, rest, verb)
+        assert parsed.model in (*ALIASES, "recipe.yaml")
+        assert parsed.concept in (None, *builtin_packs())
+    elif verb == "generate":
+        assert len(parse(GenerateArguments, rest, verb).words) in (2, 3)
+
+
+def test_the_lines_for_peft_work(run: Run, model_folders: dict[str, Path]) -> None:
+    (snippet,) = re.findall(r"```python\n(from peft.*?)```", README, re.DOTALL)
+    assert len([line for line in snippet.splitlines() if line]) <= 6
+    names: dict[str, object] = {"BASE": str(model_folders["llama"])}
+    exec(snippet.replace("runs/egypt/adapter", str(run.folder / "adapter")), names)  # noqa: S102
+    assert "model" in names
+    assert "tokenizer" in names
+
+
+def test_the_tree_names_files_that_exist() -> None:
+    tree = README.split("## The source")[1].split("Imports point")[0]
+    for name in re.findall(r"^      (\S+)  ", tree, re.MULTILINE):
+        assert (ROOT / "src" / "efface" / name).exists(), name
