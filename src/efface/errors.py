@@ -26,4 +26,4 @@ class RunError(InputError):
 
 
 class TrainingError(EffaceError, RuntimeError):
-    """Training went wrong (a loss that is not finite, a disk that is full)."""
+    """Training went wrong (a loss that is not finite)."""

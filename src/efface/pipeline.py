@@ -17,16 +17,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from efface.audit.verify import audit_pair
 from efface.concept import Concept, Split, find_pack
 from efface.data.collate import Example
 from efface.data.keep import read_examples, write_examples
-from efface.errors import RunError, TrainingError
+from efface.errors import EffaceError, RunError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
 from efface.recipe import Recipe, build_recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, read_json, write_json
+from efface.scorers.verify import audit_pair
 from efface.training import schedule, train
 
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
@@ -80,7 +80,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     concept = Concept.load(recipe.concept)
     loaded = _load(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
-    with _one_line_for_full_disk(partial):
+    with _one_line(partial):
         partial.mkdir(parents=True, exist_ok=True)
         write_json(partial / "recipe.json", recipe)
         _erase(recipe, concept, loaded, partial, split)
@@ -108,18 +108,20 @@ def _check_folders(folder: Path, partial: Path, recipe: Recipe, overwrite: bool)
 
 
 @contextmanager
-def _one_line_for_full_disk(partial: Path) -> Iterator[None]:
-    """A full disk surfaces as different exceptions of different libraries; nothing is lost, the work can go on."""
+def _one_line(partial: Path) -> Iterator[None]:
+    """What cannot work leaves nothing behind; what a full disk stopped is kept, and the same command goes on from it."""
     try:
         yield
-    except TrainingError:
+    except EffaceError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    except Exception as error:
+    except Exception as error:  # a full disk surfaces as different exceptions of different libraries
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if not full and not any(text in str(error) for text in ("No space left", "PytorchStreamWriter", "file write failed")):
-            raise
-        raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
+        if full or any(text in str(error) for text in ("No space left", "PytorchStreamWriter", "file write failed")):
+            raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
+        if isinstance(error, OSError):
+            raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
+        raise
 
 
 @dataclass

@@ -1,7 +1,8 @@
 """The training loop: transformers.Trainer with the loss of a method. The only subclass."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         self.bar.__exit__(None, None, None)
 
 
+@contextmanager
+def quick_attention(model: PeftModel) -> Iterator[None]:
+    """On a processor plain attention: for short texts its backward is a third faster there than the fused kernel's."""
+    before = model.config._attn_implementation
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
 def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedule:
     """What the recipe's steps will see, in order; as many steps as ``train.tokens`` asks for, if it is set."""
     per_step, ratio = recipe.train.batch_size * recipe.train.accumulation, {"retain": recipe.retain.ratio}
@@ -98,7 +111,7 @@ def train(
 ) -> list[dict[str, float]]:
     """Train the adapter, going on from the last checkpoint in ``folder`` if there is one; returns the log of losses.
 
-    Raises TrainingError when the loss is not finite or the disk is full.
+    Raises TrainingError when the loss is not finite.
     """
     settings = recipe.train
     set_seed(recipe.seed)
@@ -134,11 +147,6 @@ def train(
         callbacks=[_Progress(steps)],
     )
     trainer.remove_callback(PrinterCallback)
-    if model.device.type == "cpu":
-        model.set_attn_implementation("eager")  # for short texts a third faster there than the fused kernel's backward
-    try:
-        with disable_input_dtype_casting(model, active=arguments.bf16):  # autocast does it, once
-            trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
-    except OSError as error:
-        raise TrainingError(f"cannot write a checkpoint to {folder}: {error.strerror or error}") from None
+    with quick_attention(model), disable_input_dtype_casting(model, active=arguments.bf16):  # autocast casts, once
+        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
     return [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -70,10 +70,10 @@ def check(args: Sequence[str]) -> None:
 
 
 def _check_choices(concept: Concept, model: str) -> None:
-    from efface.audit.choice import score_choices, score_without_question
-    from efface.audit.scorer import Subject
     from efface.models import load
     from efface.report.table import show as figure
+    from efface.scorers.choice import score_choices, score_without_question
+    from efface.scorers.scorer import Subject
 
     loaded = load(model)
     scores: dict[str, Any] = {}

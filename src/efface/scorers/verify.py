@@ -4,16 +4,16 @@ from contextlib import nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
 
-from efface.audit.answers import score_answers
-from efface.audit.choice import score_choices
-from efface.audit.open import answers, score_open
-from efface.audit.perplexity import score_perplexity
-from efface.audit.scorer import Scorer, Subject
 from efface.concept import Concept, Split
 from efface.embedded import cache_dir
 from efface.errors import RunError
 from efface.models import Loaded, teacher
 from efface.results import Answer, Audit, Measured, Score, read_json, write_json
+from efface.scorers.answers import score_answers
+from efface.scorers.choice import score_choices
+from efface.scorers.open import answers, score_open
+from efface.scorers.perplexity import score_perplexity
+from efface.scorers.scorer import Scorer, Subject
 
 SCORERS: tuple[Scorer, ...] = (score_choices, score_open, score_perplexity, score_answers)
 PROMPT_TOKENS = 100

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from efface.audit.scorer import Subject
 from efface.data.corpora import Text, encode
 from efface.data.teacher import text_logits
 from efface.models import chat_prompt
 from efface.progress import track
 from efface.recipe import DataSettings
 from efface.results import Score
+from efface.scorers.scorer import Subject
 
 BATCH = 8
 HELD_OUT = DataSettings(max_chars=2000, max_tokens=192, min_chars=1)

@@ -3,11 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from efface.audit.open import answers
-from efface.audit.perplexity import answer_perplexity
-from efface.audit.scorer import Subject
 from efface.models import teacher
 from efface.results import Score
+from efface.scorers.open import answers
+from efface.scorers.perplexity import answer_perplexity
+from efface.scorers.scorer import Subject
 
 QUESTIONS = 32
 TOKENS = 64

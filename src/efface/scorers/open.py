@@ -4,12 +4,12 @@ import re
 from collections.abc import Sequence
 from typing import get_args
 
-from efface.audit.scorer import Subject
 from efface.concept import Kind
 from efface.guidance import sample
 from efface.models import chat_prompt
 from efface.progress import track
 from efface.results import Score, proportion
+from efface.scorers.scorer import Subject
 
 BATCH = 32
 TOKENS = 48

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from efface.audit.scorer import Subject
 from efface.concept import Kind, Question
 from efface.results import Score, proportion
+from efface.scorers.scorer import Subject
 
 METRICS = ("acc", "acc_norm", "acc_mutual_info")
 TASK: dict[str, Any] = {
