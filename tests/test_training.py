@@ -66,6 +66,9 @@ def test_resume_ends_with_the_same_weights(
     with pytest.raises(Killed):
         trained(model_folders["llama"], corpora, tmp_path / "two", KilledAtStep)
     assert (tmp_path / "two" / "checkpoint-4").is_dir()
+    cut_short = tmp_path / "two" / "checkpoint-6"
+    cut_short.mkdir()
+    (cut_short / "adapter_model.safetensors").write_bytes(b"half")
     resumed, relosses = trained(model_folders["llama"], corpora, tmp_path / "two")
     assert undisturbed.keys() == resumed.keys()
     for name, weight in undisturbed.items():

@@ -1,6 +1,8 @@
 """The training loop: transformers.Trainer with the loss of a method. The only subclass."""
 
+import json
 import math
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,6 +81,18 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
         self.bar.__exit__(None, None, None)
 
 
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint; one that a kill cut short (its state is written last) is removed."""
+    while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
+        try:
+            json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
+        except (OSError, json.JSONDecodeError):
+            shutil.rmtree(newest)
+        else:
+            return str(newest)
+    return None
+
+
 @contextmanager
 def quick_attention(model: PeftModel) -> Iterator[None]:
     """On a processor plain attention: for short texts its backward is a third faster there than the fused kernel's."""
@@ -148,5 +162,5 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     with quick_attention(model), disable_input_dtype_casting(model, active=arguments.bf16):  # autocast casts, once
-        trainer.train(resume_from_checkpoint=get_last_checkpoint(str(folder)) if folder.is_dir() else None)
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder))
     return [entry for entry in trainer.state.log_history if "loss" in entry]
