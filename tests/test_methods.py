@@ -13,7 +13,14 @@ SMALL = {"data": {"max_tokens": 24, "chat": 0.5}, "fluency": {"texts": 4, "token
 @pytest.fixture
 def prepared(llama: Loaded, zorn: Concept) -> tuple[object, Loaded, dict[str, list[Example]]]:
     recipe = build_recipe(
-        {"model": "m", "concept": "c", **SMALL, "retain": {"weight": 2.0}, "fluency": {**SMALL["fluency"], "weight": 0.5}}
+        {
+            "model": "m",
+            "concept": "c",
+            **SMALL,
+            "erase": {"weight": 1.0},
+            "retain": {"weight": 2.0},
+            "fluency": {**SMALL["fluency"], "weight": 0.5},
+        }
     )
     method = METHODS["elm"](recipe)
     corpora = method.prepare(llama, zorn)

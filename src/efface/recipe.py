@@ -35,7 +35,7 @@ class LoraSettings(Settings):
 class EraseSettings(Settings):
     """The erase term: cross-entropy to the teacher tilted from expert to novice."""
 
-    weight: float = Field(1.0, ge=0, description="lambda 1.")
+    weight: float = Field(2.0, ge=0, description="lambda 1.")
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
     )
@@ -53,15 +53,15 @@ class EraseSettings(Settings):
 class RetainSettings(Settings):
     """The retain term: cross-entropy to the teacher on everything else."""
 
-    weight: float = Field(6.0, ge=0, description="lambda 2.")
-    ratio: int = Field(1, gt=0, description="Retain texts for each forget text of a batch.")
+    weight: float = Field(16.0, ge=0, description="lambda 2.")
+    ratio: int = Field(2, gt=0, description="Retain texts for each forget text of a batch.")
     target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
 
 
 class FluencySettings(Settings):
     """The fluency term: next-token loss on texts sampled from the erased distribution."""
 
-    weight: float = Field(1.5, ge=0, description="lambda 3.")
+    weight: float = Field(2.0, ge=0, description="lambda 3.")
     texts: int = Field(64, ge=0, description="Number of sampled texts.")
     tokens: int = Field(48, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(3.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
@@ -94,7 +94,7 @@ class TrainSettings(Settings):
 
     steps: int = Field(64, gt=0, description="Optimiser steps.")
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
-    batch_size: int = Field(8, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
+    batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
     lr: float = Field(3e-3, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
@@ -135,8 +135,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},
-        "erase": {"eta": 500.0, "schedule": "constant", "top_k": None},
-        "retain": {"weight": 1.0},
+        "erase": {"weight": 1.0, "eta": 500.0, "schedule": "constant", "top_k": None},
+        "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {"weight": 1.0, "eta": None, "min_p": 0.0, "deflection": True, "questions": 0.0},
         "data": {"chat": 0.0},
         "train": {"batch_size": 4, "lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
@@ -144,8 +144,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "dtype": "float32",
         "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
-        "erase": {"temperature": 1.2, "float64": True},
-        "retain": {"weight": 1.0, "target": "hard"},
+        "erase": {"weight": 1.0, "temperature": 1.2, "float64": True},
+        "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
         "fluency": {
             "weight": 1.0,
             "min_p": 0.0,
