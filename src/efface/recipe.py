@@ -26,7 +26,7 @@ class LoraSettings(Settings):
     rank: int = Field(16, gt=0, description="Rank r of the update.")
     alpha: float = Field(16.0, gt=0, description="Scale: the update is multiplied by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
-    layers: str = Field("2-20", description="Decoder layers that get an adapter, counted from 0: 'all', '4-7', '4-7,12'.")
+    layers: str = Field("0-16", description="Decoder layers that get an adapter, counted from 0: 'all', '4-7', '4-7,12'.")
     modules: str = Field(
         "all", description="Linear modules of these layers: 'all' or names separated by commas ('q_proj,v_proj')."
     )
@@ -53,7 +53,7 @@ class EraseSettings(Settings):
 class RetainSettings(Settings):
     """The retain term: cross-entropy to the teacher on everything else."""
 
-    weight: float = Field(16.0, ge=0, description="lambda 2.")
+    weight: float = Field(14.0, ge=0, description="lambda 2.")
     ratio: int = Field(2, gt=0, description="Retain texts for each forget text of a batch.")
     target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
 
@@ -61,7 +61,7 @@ class RetainSettings(Settings):
 class FluencySettings(Settings):
     """The fluency term: next-token loss on texts sampled from the erased distribution."""
 
-    weight: float = Field(2.0, ge=0, description="lambda 3.")
+    weight: float = Field(1.5, ge=0, description="lambda 3.")
     texts: int = Field(64, ge=0, description="Number of sampled texts.")
     tokens: int = Field(48, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(3.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
@@ -96,7 +96,7 @@ class TrainSettings(Settings):
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
     batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
-    lr: float = Field(3e-3, gt=0, description="Peak learning rate of AdamW.")
+    lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
     warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
