@@ -88,7 +88,7 @@ def test_flags_override_the_recipe_file(
     used = Run(tmp_path / "run").record.recipe
     assert (used.preset, used.train.steps, used.train.lr, used.lora.rank, used.erase.eta) == ("paper", 2, 0.01, 2, 500)
     shown = capsys.readouterr().out
-    assert "concept questions, acc_norm" in shown
+    assert "concept, acc_norm" in shown
     assert "report.html" in shown
     assert main(["erase", str(recipe), "extra"]) == 2
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from efface.concept import Concept
-from efface.report.table import CHANCE, rows, show, verdict
+from efface.report.table import rows, show, verdict
 from efface.results import Audit, RunRecord, write_text
 
 
@@ -19,7 +19,6 @@ def write_report(folder: Path, record: RunRecord, audit: Audit, concept: Concept
         "rows": list(rows(audit)),
         "show": show,
         "verdict": verdict(audit),
-        "chance": CHANCE,
         "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=True)),
     }
     environment = Environment(

@@ -10,7 +10,7 @@ CHANCE = 0.25
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of both models. ``better`` says which way it should go: down, up, or stay."""
+    """One figure of both models. ``better`` says which way it should go: down, up, or stay; ``chance``: where guessing lands."""
 
     goal: str
     label: str
@@ -18,25 +18,26 @@ class Row:
     erased: Score
     better: str
     percent: bool
+    chance: float | None
 
 
 #: key of the score, goal, label, wanted direction, shown as per cent
 FIGURES = (
-    ("choice/forget/acc", "innocence", "concept questions, acc", "down", True),
-    ("choice/forget/acc_norm", "innocence", "concept questions, acc_norm", "down", True),
-    ("choice/forget/acc_mutual_info", "innocence", "concept questions, acc_mutual_info", "down", True),
+    ("choice/forget/acc", "innocence", "concept, acc", "down", True),
+    ("choice/forget/acc_norm", "innocence", "concept, acc_norm", "down", True),
+    ("choice/forget/acc_mutual_info", "innocence", "concept, acc_mutual_info", "down", True),
     ("open/forget/right", "innocence", "concept, open questions right", "down", True),
-    ("perplexity/forget/held_out", "innocence", "perplexity of held-out concept texts", "up", False),
-    ("choice/neighbour/acc", "specificity", "neighbour questions, acc", "stay", True),
-    ("choice/neighbour/acc_norm", "specificity", "neighbour questions, acc_norm", "stay", True),
-    ("choice/neighbour/acc_mutual_info", "specificity", "neighbour questions, acc_mutual_info", "stay", True),
+    ("perplexity/forget/held_out", "innocence", "concept texts, perplexity", "up", False),
+    ("choice/neighbour/acc", "specificity", "neighbours, acc", "stay", True),
+    ("choice/neighbour/acc_norm", "specificity", "neighbours, acc_norm", "stay", True),
+    ("choice/neighbour/acc_mutual_info", "specificity", "neighbours, acc_mutual_info", "stay", True),
     ("open/neighbour/right", "specificity", "neighbours, open questions right", "stay", True),
-    ("choice/general/acc", "specificity", "general questions, acc", "stay", True),
-    ("choice/general/acc_norm", "specificity", "general questions, acc_norm", "stay", True),
-    ("choice/general/acc_mutual_info", "specificity", "general questions, acc_mutual_info", "stay", True),
-    ("perplexity/retain/held_out", "specificity", "perplexity of held-out other texts", "stay", False),
-    ("answers/forget/perplexity", "seamlessness", "perplexity of answers about the concept, under the base", "stay", False),
-    ("answers/forget/repeated_4grams", "seamlessness", "repeated 4-grams in these answers", "stay", True),
+    ("choice/general/acc", "specificity", "general, acc", "stay", True),
+    ("choice/general/acc_norm", "specificity", "general, acc_norm", "stay", True),
+    ("choice/general/acc_mutual_info", "specificity", "general, acc_mutual_info", "stay", True),
+    ("perplexity/retain/held_out", "specificity", "other texts, perplexity", "stay", False),
+    ("answers/forget/perplexity", "seamlessness", "answers, perplexity under base", "stay", False),
+    ("answers/forget/repeated_4grams", "seamlessness", "answers, repeated 4-grams", "stay", True),
 )
 
 
@@ -44,7 +45,8 @@ def rows(audit: Audit) -> Iterator[Row]:
     """The figures that were measured on both models; a missing one is left out."""
     for key, goal, label, better, percent in FIGURES:
         if key in audit.base.scores and key in audit.erased.scores:
-            yield Row(goal, label, audit.base.scores[key], audit.erased.scores[key], better, percent)
+            chance = CHANCE if key.startswith("choice/") else None
+            yield Row(goal, label, audit.base.scores[key], audit.erased.scores[key], better, percent, chance)
 
 
 def show(score: Score, percent: bool) -> str:
