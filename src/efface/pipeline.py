@@ -8,6 +8,7 @@ import errno
 import json
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -164,6 +165,7 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
         hashes=hashes,
         tokens=_trained_tokens(recipe, corpora),
         seconds=clock.seconds,
+        peak_gib=_peak_gib(),
         losses=json.loads(losses_file.read_text()),
     )
     write_json(folder / "audit.json", measured)
@@ -172,6 +174,16 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
     for leftover in ("checkpoints", "examples.safetensors", "losses.json", "recipe.json"):
         path = folder / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _peak_gib() -> float | None:
+    """Largest memory of this process so far, in GiB; None where the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
 def _trained_tokens(recipe: Recipe, corpora: Mapping[str, Sequence[Example]]) -> dict[str, int]:

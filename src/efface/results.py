@@ -58,6 +58,7 @@ class RunRecord(_Result):
     hashes: dict[str, str]
     tokens: dict[str, int]
     seconds: dict[str, float]
+    peak_gib: float | None = None
     losses: list[dict[str, float]]
 
 

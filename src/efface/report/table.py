@@ -51,11 +51,15 @@ def rows(audit: Audit) -> Iterator[Row]:
 
 def show(score: Score, percent: bool) -> str:
     """``43.1 % [35, 51]`` or ``5.08 [4.6, 5.6]``."""
-    if percent:
-        interval = f" [{100 * score.low:.0f}, {100 * score.high:.0f}]" if score.low is not None and score.high is not None else ""
-        return f"{100 * score.value:.1f} %{interval}"
-    interval = f" [{score.low:.3g}, {score.high:.3g}]" if score.low is not None and score.high is not None else ""
-    return f"{score.value:.4g}{interval}"
+    value = f"{100 * score.value:.1f} %" if percent else _digits(score.value, 4)
+    if score.low is None or score.high is None:
+        return value
+    low, high = (f"{100 * end:.0f}" if percent else _digits(end, 3) for end in (score.low, score.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _digits(value: float, digits: int) -> str:
+    return f"{value:.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
 def gone(audit: Audit, metric: str = "acc_norm", chance: float = CHANCE) -> float | None:
