@@ -20,26 +20,32 @@ SEEDS = (0, 1, 2)
 FOLDER = Path("runs/results")
 
 
-def runs() -> dict[str, list[Run]]:
-    """The runs of every preset, in order of the seeds; ``default`` first, for its number of tokens."""
-    done: dict[str, list[Run]] = {preset: [] for preset in PRESETS}
-    for seed in SEEDS:
-        for preset in PRESETS:
-            folder = FOLDER / f"{preset}-{seed}"
-            settings = {"model": MODEL, "concept": CONCEPT, "preset": preset, "seed": seed}
-            if preset != "default":
-                default = done["default"][seed].record
-                batch = default.recipe.train.batch_size * default.recipe.train.accumulation
-                settings |= {
-                    "dtype": default.recipe.dtype,
-                    "data": {"max_tokens": default.recipe.data.max_tokens, "chat": 0.0},
-                    "train": {"tokens": sum(default.tokens.values()), "batch_size": batch, "accumulation": 1},
-                }
-            if not (folder / "run.json").is_file():
-                print(f"== {preset}, seed {seed}", file=sys.stderr, flush=True)
-                run_recipe(build_recipe(settings), folder)
-            done[preset].append(Run(folder))
-    return done
+def finished() -> dict[str, list[Run]]:
+    """The runs that are there, by preset."""
+    folders = {preset: [FOLDER / f"{preset}-{seed}" for seed in SEEDS] for preset in PRESETS}
+    return {preset: [Run(folder) for folder in of if (folder / "run.json").is_file()] for preset, of in folders.items()}
+
+
+def make_all() -> None:
+    """Make the runs that are not there yet: ``default`` first, for its number of tokens."""
+    order = [("default", seed) for seed in SEEDS] + [
+        (preset, seed) for seed in SEEDS for preset in PRESETS if preset != "default"
+    ]
+    for preset, seed in order:
+        folder = FOLDER / f"{preset}-{seed}"
+        if (folder / "run.json").is_file():
+            continue
+        settings = {"model": MODEL, "concept": CONCEPT, "preset": preset, "seed": seed}
+        if preset != "default":
+            default = Run(FOLDER / f"default-{seed}").record
+            batch = default.recipe.train.batch_size * default.recipe.train.accumulation
+            settings |= {
+                "dtype": default.recipe.dtype,
+                "data": {"max_tokens": default.recipe.data.max_tokens, "chat": 0.0},
+                "train": {"tokens": sum(default.tokens.values()), "batch_size": batch, "accumulation": 1},
+            }
+        print(f"== {preset}, seed {seed}", file=sys.stderr, flush=True)
+        run_recipe(build_recipe(settings), folder)
 
 
 def mean(values: list[float | None], form: str) -> str:
@@ -55,7 +61,8 @@ def table(done: dict[str, list[Run]]) -> str:
     """Markdown: a row a figure, a column a preset; mean (lowest–highest) over the seeds."""
     audits: dict[str, list[Audit]] = {preset: [run.audit for run in of] for preset, of in done.items()}
     base = audits["default"][0].base.scores
-    lines = ["| figure | base | " + " | ".join(audits) + " |", "|---|---|" + "---|" * len(audits)]
+    heads = [f"`{preset}` ({len(of)} seed{'s' * (len(of) != 1)})" for preset, of in audits.items()]
+    lines = ["| figure | base | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
     for key, _, label, _, percent in FIGURES:
         form = "{:.3f}" if percent else "{:.3g}"
         cells = [
@@ -84,6 +91,8 @@ def table(done: dict[str, list[Run]]) -> str:
 
 if __name__ == "__main__":
     try:
-        print(table(runs()))
+        if "--print" not in sys.argv:  # with it: only show the runs that are there
+            make_all()
+        print(table(finished()))
     except EffaceError as error:
         sys.exit(f"presets: {error}")

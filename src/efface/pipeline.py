@@ -30,6 +30,7 @@ from efface.results import Audit, RunRecord, read_json, write_json
 from efface.scorers.verify import audit_pair
 from efface.training import schedule, train
 
+FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
 
 
@@ -118,7 +119,7 @@ def _one_line(partial: Path) -> Iterator[None]:
         raise
     except Exception as error:  # a full disk surfaces as different exceptions of different libraries
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(text in str(error) for text in ("No space left", "PytorchStreamWriter", "file write failed")):
+        if full or any(sign in str(error) for sign in FULL_DISK) or shutil.disk_usage(partial.parent).free < 2**20:
             raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
         if isinstance(error, OSError):
             raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
