@@ -7,6 +7,7 @@ batches of one, accumulated).
 
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from efface.errors import EffaceError
@@ -28,9 +29,8 @@ def finished() -> dict[str, list[Run]]:
 
 def make_all() -> None:
     """Make the runs that are not there yet: ``default`` first, for its number of tokens."""
-    order = [("default", seed) for seed in SEEDS] + [
-        (preset, seed) for seed in SEEDS for preset in PRESETS if preset != "default"
-    ]
+    order = [("default", seed) for seed in SEEDS]
+    order += [(preset, seed) for seed in SEEDS for preset in PRESETS if preset != "default"]
     for preset, seed in order:
         folder = FOLDER / f"{preset}-{seed}"
         if (folder / "run.json").is_file():
@@ -48,13 +48,23 @@ def make_all() -> None:
         run_recipe(build_recipe(settings), folder)
 
 
-def mean(values: list[float | None], form: str) -> str:
-    """``0.30 (0.28–0.33)``: mean and range over the seeds."""
+def mean(values: list[float | None], form: Callable[[float], str]) -> str:
+    """``30 % (28 %–33 %)``: mean and range over the seeds."""
     known = [value for value in values if value is not None]
     if not known:
         return "not measured"
-    low, high = form.format(min(known)), form.format(max(known))
-    return f"{form.format(statistics.mean(known))} ({low}–{high})"
+    low, high = form(min(known)), form(max(known))
+    return f"{form(statistics.mean(known))} ({low}–{high})"
+
+
+def percentage(value: float) -> str:
+    """``31.6 %``."""
+    return f"{100 * value:.1f} %"
+
+
+def significant(value: float) -> str:
+    """Three digits, and no exponent."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def table(done: dict[str, list[Run]]) -> str:
@@ -64,13 +74,13 @@ def table(done: dict[str, list[Run]]) -> str:
     heads = [f"`{preset}` ({len(of)} seed{'s' * (len(of) != 1)})" for preset, of in audits.items()]
     lines = ["| figure | base | " + " | ".join(heads) + " |", "|---|---|" + "---|" * len(heads)]
     for key, _, label, _, percent in FIGURES:
-        form = "{:.3f}" if percent else "{:.3g}"
+        form = percentage if percent else significant
         cells = [
             mean([audit.erased.scores[key].value for audit in of if key in audit.erased.scores], form) for of in audits.values()
         ]
-        lines.append(f"| {label} | {form.format(base[key].value)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {label} | {form(base[key].value)} | " + " | ".join(cells) + " |")
     for metric in ("acc", "acc_norm"):
-        cells = [mean([gone(audit, metric) for audit in of], "{:.0%}") for of in audits.values()]
+        cells = [mean([gone(audit, metric) for audit in of], percentage) for of in audits.values()]
         lines.append(f"| **distance to chance gone, {metric}** | | " + " | ".join(cells) + " |")
     for label, key in (
         ("neighbours kept, acc", "choice/neighbour/acc"),
@@ -80,11 +90,11 @@ def table(done: dict[str, list[Run]]) -> str:
         ("retain perplexity, times the base's", "perplexity/retain/held_out"),
         ("perplexity of answers, times the base's", "answers/forget/perplexity"),
     ):
-        form = "{:.2f}" if "times" in label else "{:.0%}"
+        form = significant if "times" in label else percentage
         cells = [mean([kept(audit, key) for audit in of], form) for of in audits.values()]
         lines.append(f"| **{label}** | | " + " | ".join(cells) + " |")
-    tokens = [mean([float(sum(run.record.tokens.values())) for run in of], "{:.0f}") for of in done.values()]
-    seconds = [mean([sum(run.record.seconds.values()) for run in of], "{:.0f}") for of in done.values()]
+    tokens = [mean([float(sum(run.record.tokens.values())) for run in of], significant) for of in done.values()]
+    seconds = [mean([sum(run.record.seconds.values()) for run in of], significant) for of in done.values()]
     lines += ["| target tokens trained on | | " + " | ".join(tokens) + " |", "| seconds in all | | " + " | ".join(seconds) + " |"]
     return "\n".join(lines)
 
