@@ -41,6 +41,7 @@ def test_every_kind_of_question_is_scored(llama: Loaded, zorn: Concept) -> None:
     assert len(scores) == 9
     # two questions, the same two choices, either right once: whoever ignores the stem gets exactly half
     assert {score.n for score in scores.values()} == {2}
+    assert {score.chance for score in scores.values()} == {0.5}
 
 
 def test_perplexity_agrees_with_one_text_at_a_time(llama: Loaded) -> None:
@@ -77,7 +78,7 @@ def test_repeated_ngrams() -> None:
 
 def audit(base: float, erased: float) -> Audit:
     def measured(value: float) -> Measured:
-        return Measured(scores={"choice/forget/acc_norm": Score(value=value, n=10)}, answers=[])
+        return Measured(scores={"choice/forget/acc_norm": Score(value=value, n=10, chance=0.25)}, answers=[])
 
     return Audit(concept="c", split="test", base=measured(base), erased=measured(erased))
 

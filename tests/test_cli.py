@@ -31,7 +31,11 @@ TINY = [
         (["concept", "show", "atlantis"], "no concept pack 'atlantis'"),
         (["generate", "one"], "expected RUN PROMPT or MODEL CONCEPT PROMPT"),
         (["generate", "nowhere", "Hello"], "'nowhere' is no finished run folder"),
-        (["generate", "nowhere", "Hello", "--tempereture", "1"], "transformers has no generation option 'tempereture'"),
+        (["generate", "nowhere", "Hello", "--tempereture", "1"], "no option 'tempereture', neither here nor in transformers'"),
+        (["generate", "--tempereture", "1", "nowhere", "Hello"], "no option 'tempereture'"),
+        (["generate", "nowhere", "Hello", "--top-p"], "expected a value after --top-p"),
+        (["generate", "nowhere", "Hello", "--eta", "3"], "--eta and --guide-min-p go with MODEL CONCEPT PROMPT"),
+        (["generate", "m", "ancient-egypt", "Hello", "--guide-min-p", "5"], "expected a number from 0 up to 1, got 5.0"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -99,6 +103,8 @@ def test_generate_answers_as_base_and_as_erased(run: Run, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert shown.startswith("base: ")
     assert "\nerased: " in shown
+    assert main(["generate", str(run.folder), "Who was Orlo?", "--max-new-tokens", "many"]) == 2
+    assert capsys.readouterr().err.count("\n") >= 1
 
 
 def test_generate_with_guidance_only(

@@ -65,6 +65,7 @@ def test_tune_and_test_share_no_set_of_choices(pack: Concept) -> None:
         (lambda folder: (folder / "concept.yaml").write_text("name: [x"), "not readable YAML"),
         (lambda folder: write_pack(folder, colour="blue"), "colour: no such setting"),
         (lambda folder: write_pack(folder, keywords=[]), "keywords: "),
+        (lambda folder: write_pack(folder, personas={"expert": ["By an expert on {topic}:"]}), "no other braces"),
         (lambda folder: (folder / "forget.jsonl").write_text(""), "corpus is empty"),
         (lambda folder: (folder / "forget.jsonl").unlink(), "cannot be read"),
         (lambda folder: (folder / "retain.jsonl").write_text("{'text': 1}"), "retain.jsonl:1: not JSON"),

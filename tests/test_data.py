@@ -6,12 +6,12 @@ import torch
 
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
-from efface.data.corpora import Text, encode, prefix, training_texts
+from efface.data.corpora import Text, encode, training_texts
 from efface.data.fluency import sample_fluency
 from efface.data.keep import read_examples, write_examples
 from efface.data.teacher import erase_targets, retain_targets
 from efface.errors import ConceptError
-from efface.models import Loaded, load
+from efface.models import Loaded, load, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
 from efface.targets import SparseTarget
 from tests.conftest import ARCHITECTURES, VOCAB
@@ -105,6 +105,15 @@ def test_prefix_is_what_the_tokenizer_adds(llama: Loaded) -> None:
     assert prefix(llama.tokenizer) == [0]
     text = encode("a text", llama.tokenizer, DataSettings(min_chars=1))
     assert (text.ids[0], text.start) == (0, 1)
+
+
+def test_a_beginning_of_text_token_stands_before_the_persona_only(llama: Loaded) -> None:
+    texts, personas = [Text([0, 5, 6, 7, 8], 1)], [[([0, 20, 21], [0, 30])]]
+    (got,) = erase_targets(llama.model, texts, personas, 1, CONSTANT, k=VOCAB, seed=0, before_text=[0])
+    base = log_probs(llama.model, [0, 5, 6, 7, 8])[:-1]
+    expert, novice = log_probs(llama.model, [0, 20, 21, 5, 6, 7, 8])[2:-1], log_probs(llama.model, [0, 30, 5, 6, 7, 8])[1:-1]
+    exact = (base + 3.0 * (novice - expert)).log_softmax(-1).exp()
+    torch.testing.assert_close(got.logprobs.exp().double(), exact, atol=1e-5, rtol=0)
 
 
 def example(length: int, start: int) -> Example:

@@ -55,6 +55,10 @@ def test_the_head_alone_sees_the_chosen_positions(architecture: str, model_folde
 def test_layers_as_written() -> None:
     assert parse_layers("all", 3) == [0, 1, 2]
     assert parse_layers("4-7,12", 13) == [4, 5, 6, 7, 12]
+    assert parse_layers("0%-57%", 30) == list(range(17))
+    assert parse_layers("0%-57%", 3) == [0, 1]
+    assert parse_layers("50%-100%", 12) == list(range(6, 12))
+    assert parse_layers("0%-1%", 3) == [0]
 
 
 @pytest.mark.parametrize("layers", ["4-7", "3", "2-1", "first", ""])
@@ -80,6 +84,14 @@ def test_no_such_model(name: str) -> None:
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot load model"):
         load(str(tmp_path))
+
+
+def test_a_truncated_file_is_one_line(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    for file in model_folders["llama"].iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[: 2000 if file.suffix == ".safetensors" else None])
+    with pytest.raises(ModelError, match="cannot load model") as caught:
+        load(str(tmp_path))
+    assert "\n" not in str(caught.value)
 
 
 def test_pickled_weights_are_refused(model_folders: dict[str, Path], tmp_path: Path) -> None:

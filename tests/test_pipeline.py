@@ -12,6 +12,7 @@ from efface.data import keep
 from efface.errors import ConceptError, ModelError, RunError, TrainingError
 from efface.models import teacher
 from efface.pipeline import Run, erase
+from tests.conftest import write_pack
 
 SMALL: dict[str, Any] = {
     "dtype": "float32",
@@ -107,9 +108,52 @@ def test_an_unfinished_run_of_another_recipe_is_not_mixed_in(job: dict[str, Any]
     with pytest.raises(KeyboardInterrupt):
         erase(**job)
     monkeypatch.undo()
-    with pytest.raises(RunError, match="holds an unfinished run of another recipe"):
+    with pytest.raises(RunError, match="holds an unfinished run of another recipe, model or pack"):
         erase(**{**job, "seed": 1})
     assert erase(**{**job, "seed": 1, "overwrite": True}).record.recipe.seed == 1
+
+
+def test_a_pack_that_changed_meanwhile_is_another_run(
+    job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pack = tmp_path / "zorn"
+    pack.mkdir()
+    write_pack(pack)
+    job = {**job, "concept": str(pack)}
+    monkeypatch.setattr(pipeline, "train", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        erase(**job)
+    monkeypatch.undo()
+    (pack / "open.jsonl").write_text("")
+    with pytest.raises(RunError, match="another recipe, model or pack"):
+        erase(**job)
+
+
+def test_killed_just_before_the_end_it_only_gets_its_name(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        erase(**job)
+    monkeypatch.undo()
+    monkeypatch.setattr(pipeline, "_erase", None)  # nothing is done again
+    assert {path.name for path in erase(**job).folder.iterdir()} == FILES
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_only_a_run_is_ever_replaced(job: dict[str, Any], overwrite: bool) -> None:
+    job["to"].mkdir(parents=True)
+    (job["to"] / "thesis.txt").write_text("precious")
+    with pytest.raises(RunError, match="is there and is no run"):
+        erase(**{**job, "overwrite": overwrite})
+    for nameless in (".", "/", ".."):
+        with pytest.raises(RunError, match="expected the name of a new folder"):
+            erase(**{**job, "to": nameless, "overwrite": overwrite})
+    assert (job["to"] / "thesis.txt").read_text() == "precious"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(job: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write"):
+        erase(**{**job, "to": tmp_path / "file" / "run"})
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ def test_the_lines_for_peft_work(run: Run, model_folders: dict[str, Path]) -> No
     assert "tokenizer" in names
 
 
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
 def test_the_tree_names_files_that_exist() -> None:
     tree = README.split("## The source")[1].split("Imports point")[0]
     for name in re.findall(r"^      (\S+)  ", tree, re.MULTILINE):

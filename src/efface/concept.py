@@ -87,6 +87,15 @@ class Personas(_Row):
     expert: tuple[str, ...] = Field(EXPERT, min_length=1)
     novice: tuple[str, ...] = Field(NOVICE, min_length=1)
 
+    @model_validator(mode="after")
+    def _can_be_filled_in(self) -> "Personas":
+        for template in self.expert + self.novice:
+            try:
+                template.format(title="", keywords="")
+            except (KeyError, IndexError, ValueError):
+                raise ValueError(f"a persona may hold {{title}} and {{keywords}} and no other braces: {template!r}") from None
+        return self
+
 
 class Manifest(_Row):
     """``concept.yaml``."""
@@ -192,7 +201,7 @@ def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Mod
     for name in names:
         path = folder / name
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028
         except (OSError, UnicodeDecodeError) as error:
             raise ConceptError(f"{path}: cannot be read ({error})") from None
         for number, line in enumerate(lines, start=1):

@@ -25,5 +25,9 @@ class RunError(InputError):
     """A run folder is missing, incomplete, or already there."""
 
 
+class UnfinishedRunError(RunError):
+    """The folder to work in holds the work of another run."""
+
+
 class TrainingError(EffaceError, RuntimeError):
     """Training went wrong (a loss that is not finite)."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
 from efface.concept import Concept
-from efface.models import teacher
+from efface.models import prefix, teacher, without_prefix
 from efface.targets import erased_logprobs
 
 Ids = list[int]
@@ -23,11 +23,12 @@ def persona_ids(concept: Concept, tokenizer: PreTrainedTokenizerBase, rng: rando
     personas, words = concept.manifest.personas, concept.manifest.keywords
     keywords = ", ".join(rng.sample(words, min(4, len(words))))
     pick = rng.randrange(1 << 30)
+    start = prefix(tokenizer)
     expert, novice = (
         templates[pick % len(templates)].format(title=concept.title, keywords=keywords)
         for templates in (personas.expert, personas.novice)
     )
-    return list(tokenizer(expert)["input_ids"]), list(tokenizer(novice)["input_ids"])
+    return tuple(start + list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in (expert, novice))  # type: ignore[return-value]
 
 
 class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
@@ -37,6 +38,7 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
     sampling and beam search (a beam that was reordered is read again from its start).
 
     personas: one (expert, novice) prefix for every row of the batch, or one for all of them.
+    start: what the tokenizer puts before every text; it stands before the persona, not between persona and text.
     skip: the first ``skip`` tokens of every row are not shown to the personas (the public code never shows them the prompt).
     eta, temperature, top_k, candidates, min_p: see :func:`erased_logprobs`.
     """
@@ -49,10 +51,11 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
         pad_token_id: int,
         eta: float = 3.0,
         skip: int = 0,
+        start: Sequence[int] = (),
         **tilt: Any,
     ) -> None:
         self.model, self.personas, self.pad = model, list(personas), pad_token_id
-        self.eta, self.skip, self.tilt = eta, skip, tilt
+        self.eta, self.skip, self.start, self.tilt = eta, skip, list(start), tilt
         self._seen = self._mask = torch.empty(0, 0, dtype=torch.long)
         self._cache: DynamicCache | None = None
 
@@ -62,7 +65,8 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
     ) -> "ErasedLogits":
         """With personas of ``concept``, drawn with ``seed``."""
         pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        return cls(model, [persona_ids(concept, tokenizer, random.Random(seed))], pad_token_id=pad, **options)
+        personas = [persona_ids(concept, tokenizer, random.Random(seed))]
+        return cls(model, personas, pad_token_id=pad, start=prefix(tokenizer), **options)
 
     @torch.no_grad()
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -97,6 +101,7 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
     def _prefixed(self, input_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of persona prefix + visible tokens, left-padded; and their mask."""
         shown = [ids[self.skip :] if self.skip else _strip_left(ids, self.pad) for ids in input_ids.tolist()]
+        shown = [without_prefix(ids, self.start) for ids in shown]
         rows = [
             self.personas[i * len(self.personas) // len(shown)][stream] + ids for stream in (0, 1) for i, ids in enumerate(shown)
         ]

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
@@ -58,7 +59,8 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype(dtype), use_safetensors=True, **options)
-    except (OSError, ValueError, KeyError) as error:
+        model = model.to(best_device()).eval()
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"cannot load model {name!r}: {reason}") from None
     if "gguf_file" in options:
@@ -68,7 +70,7 @@ def load(
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     if len(decoder_layers(model)[1]) == 0:
         raise ModelError(f"{name!r} has no list of decoder layers; expected a decoder-only language model")
-    return Loaded(model.to(best_device()).eval(), tokenizer, name, path)
+    return Loaded(model, tokenizer, name, path)
 
 
 def _keep_freed_memory() -> None:
@@ -88,7 +90,7 @@ def has_bfloat16() -> bool:
     """Whether the device computes in bfloat16 rather than emulating it."""
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return "AVX512" in torch.backends.cpu.get_cpu_capability() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return "AVX512" in torch.backends.cpu.get_cpu_capability() and bool(torch.cpu._is_avx512_bf16_supported())
 
 
 def resolve_dtype(dtype: str) -> torch.dtype:
@@ -124,14 +126,17 @@ def linear_modules(model: nn.Module, layers: str = "all", modules: str = "all") 
 
 
 def parse_layers(layers: str, count: int) -> list[int]:
-    """``"4-7,12"`` as numbers, checked against a model of ``count`` layers."""
+    """``"4-7,12"`` or ``"0%-57%"`` (shares of the depth) as numbers, checked against a model of ``count`` layers."""
     if layers == "all":
         return list(range(count))
+    if shares := re.fullmatch(r"\s*(\d+)%-(\d+)%\s*", layers):
+        low, high = (min(int(share), 100) * count / 100 for share in shares.groups())
+        return list(range(min(round(low), count - 1), max(round(high), round(low) + 1)))
     chosen: set[int] = set()
     for part in layers.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         if not match:
-            raise ModelError(f"lora.layers: expected 'all' or numbers such as '4-7,12', got {layers!r}")
+            raise ModelError(f"lora.layers: expected 'all', numbers such as '4-7,12' or shares such as '0%-57%', got {layers!r}")
         first, last = int(match[1]), int(match[2] or match[1])
         if first > last or last >= count:
             raise ModelError(f"lora.layers: {part.strip()!r} is out of range; this model has layers 0 to {count - 1}")
@@ -214,3 +219,18 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
         return list(tokenizer(f"{question}\n")["input_ids"])
     text: Any = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the tokenizer puts before every text (a beginning-of-text token, or nothing)."""
+    with_specials = tokenizer("a")["input_ids"]
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    for i in range(len(with_specials) - len(plain) + 1):
+        if with_specials[i : i + len(plain)] == plain:
+            return list(with_specials[:i])
+    return []
+
+
+def without_prefix(ids: list[int], before: list[int]) -> list[int]:
+    """The ids without a leading ``before``, so that something can be put between the two."""
+    return ids[len(before) :] if before and ids[: len(before)] == before else ids

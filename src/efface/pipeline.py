@@ -21,7 +21,7 @@ from typing import Any
 from efface.concept import Concept, Split, find_pack
 from efface.data.collate import Example
 from efface.data.keep import read_examples, write_examples
-from efface.errors import EffaceError, RunError
+from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
 from efface.recipe import Recipe, build_recipe
@@ -30,6 +30,7 @@ from efface.results import Audit, RunRecord, read_json, write_json
 from efface.scorers.verify import audit_pair
 from efface.training import schedule, train
 
+LAST_WRITTEN = "README.md"
 FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
 
@@ -77,18 +78,17 @@ def default_folder(recipe: Recipe) -> Path:
 def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool = False, split: Split = "test") -> Run:
     """Do all of it: prepare, train, measure, report. Raises an EffaceError before anything is written if the input is wrong."""
     folder = Path(to) if to is not None else default_folder(recipe)
+    _check_folder(folder, overwrite)
     partial = folder.with_name(folder.name + ".partial")
-    _check_folders(folder, partial, recipe, overwrite)
     concept = Concept.load(recipe.concept)
     loaded = _load(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
+    hashes = {"model": weights_hash(loaded.model), "concept": _folder_hash(find_pack(recipe.concept))}
     with _one_line(partial):
-        partial.mkdir(parents=True, exist_ok=True)
-        write_json(partial / "recipe.json", recipe)
-        _erase(recipe, concept, loaded, partial, split)
-        if folder.exists():
-            shutil.rmtree(folder)
-        partial.rename(folder)
+        _begin(partial, {"recipe": recipe.model_dump(mode="json"), "hashes": hashes}, overwrite)
+        if not (partial / LAST_WRITTEN).is_file():
+            _erase(recipe, concept, loaded, partial, split, hashes)
+        _finish(partial, folder)
     return Run(folder)
 
 
@@ -96,17 +96,45 @@ def _load(recipe: Recipe) -> Loaded:
     return load(recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code)
 
 
-def _check_folders(folder: Path, partial: Path, recipe: Recipe, overwrite: bool) -> None:
-    if folder.exists() and not overwrite:
-        raise RunError(f"{folder} already holds a run; name another folder with --to, or replace it with --overwrite")
-    if partial.is_dir():
-        same = (partial / "recipe.json").is_file() and read_json(partial / "recipe.json", Recipe) == recipe  # type: ignore[type-var]
+def _check_folder(folder: Path, overwrite: bool) -> None:
+    """Only a run is ever replaced, and only when asked."""
+    if folder.name in ("", ".."):
+        raise RunError(f"--to {folder}: expected the name of a new folder")
+    if (folder / "run.json").is_file():
+        if not overwrite:
+            raise RunError(f"{folder} already holds a run; name another folder with --to, or replace it with --overwrite")
+    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise RunError(f"{folder} is there and is no run; name another folder with --to")
+
+
+def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
+    """Start in an empty folder, or go on in one that the same recipe, model and pack have started."""
+    marker = partial / "started.json"
+    if partial.is_dir() and any(partial.iterdir()):
+        try:
+            same = json.loads(marker.read_text(encoding="utf-8")) == started
+        except (OSError, json.JSONDecodeError):
+            same = False
         if not same and not overwrite:
-            raise RunError(
-                f"{partial} holds an unfinished run of another recipe; name another folder with --to, or drop it with --overwrite"
+            raise UnfinishedRunError(
+                f"{partial} holds an unfinished run of another recipe, model or pack; "
+                "name another folder with --to, or drop it with --overwrite"
             )
         if not same:
             shutil.rmtree(partial)
+    partial.mkdir(parents=True, exist_ok=True)
+    write_json(marker, started)
+
+
+def _finish(partial: Path, folder: Path) -> None:
+    """Drop what only the work needed, then give the folder its name in one step."""
+    for leftover in ("checkpoints", "examples.safetensors", "losses.json"):
+        path = partial / leftover
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    (folder / "started.json").unlink()
 
 
 @contextmanager
@@ -114,16 +142,22 @@ def _one_line(partial: Path) -> Iterator[None]:
     """What cannot work leaves nothing behind; what a full disk stopped is kept, and the same command goes on from it."""
     try:
         yield
+    except UnfinishedRunError:
+        raise
     except EffaceError:
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except Exception as error:  # a full disk surfaces as different exceptions of different libraries
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(sign in str(error) for sign in FULL_DISK) or shutil.disk_usage(partial.parent).free < 2**20:
+        if full or any(sign in str(error) for sign in FULL_DISK) or _is_full(partial):
             raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
         if isinstance(error, OSError):
             raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
         raise
+
+
+def _is_full(folder: Path) -> bool:
+    return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
 @dataclass
@@ -139,9 +173,8 @@ class _Clock:
         self.seconds[name] = round(time.monotonic() - start, 1)
 
 
-def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split) -> None:
+def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split, hashes: dict[str, str]) -> None:
     clock, method = _Clock(), METHODS[recipe.method](recipe)
-    hashes = {"model": weights_hash(loaded.model), "concept": _folder_hash(find_pack(recipe.concept))}
     with clock.stage("prepare"):
         prepared = folder / "examples.safetensors"
         if not prepared.is_file():
@@ -159,11 +192,10 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
     erased = Loaded(student.eval(), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
     with clock.stage("audit"):
         measured = audit_pair(erased, concept, split, base_key=f"{hashes['model']} {hashes['concept']}")
-    hashes["adapter"] = weights_hash(student)
     record = RunRecord(
         recipe=recipe,
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
-        hashes=hashes,
+        hashes={**hashes, "adapter": weights_hash(student)},
         tokens=_trained_tokens(recipe, corpora),
         seconds=clock.seconds,
         peak_gib=_peak_gib(),
@@ -171,10 +203,7 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
     )
     write_json(folder / "audit.json", measured)
     write_json(folder / "run.json", record)
-    write_report(folder, record, measured, concept)
-    for leftover in ("checkpoints", "examples.safetensors", "losses.json", "recipe.json"):
-        path = folder / leftover
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    write_report(folder, record, measured, concept)  # LAST_WRITTEN is its last file
 
 
 def _peak_gib() -> float | None:

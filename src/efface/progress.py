@@ -17,7 +17,7 @@ class Bar:
     """A context manager: ``with Bar("training", 64) as bar: bar.step("loss 1.2")``."""
 
     def __init__(self, what: str, total: int) -> None:
-        self.what, self.total, self.done = what, total, 0
+        self.what, self.total, self.done, self.first = what, total, 0, 0
         self.started = self.printed = time.monotonic()
         self.live: Progress | None = None
 
@@ -31,6 +31,12 @@ class Bar:
             self.live.start()
         return self
 
+    def start_at(self, done: int) -> None:
+        """Count from a step that was done before (a resumed training)."""
+        self.done = self.first = done
+        if self.live:
+            self.live.update(self.task, completed=done)
+
     def step(self, note: str = "", count: int = 1) -> None:
         """Count one finished step and show ``note`` beside it."""
         self.done += count
@@ -40,7 +46,7 @@ class Bar:
         now = time.monotonic()
         if now - self.printed > SECONDS_BETWEEN_LINES or self.done >= self.total:
             self.printed = now
-            left = (now - self.started) / self.done * (self.total - self.done)
+            left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             spent = now - self.started
             print(f"{self.what} {self.done}/{self.total}  {spent:.0f} s, eta {left:.0f} s  {note}", file=sys.stderr, flush=True)
 

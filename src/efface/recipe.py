@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from efface.errors import InputError
 
@@ -26,7 +26,10 @@ class LoraSettings(Settings):
     rank: int = Field(16, gt=0, description="Rank r of the update.")
     alpha: float = Field(16.0, gt=0, description="Scale: the update is multiplied by alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
-    layers: str = Field("0-16", description="Decoder layers that get an adapter, counted from 0: 'all', '4-7', '4-7,12'.")
+    layers: str = Field(
+        "0%-57%",
+        description="Decoder layers with an adapter, counted from 0: 'all', '4-7,12', or a share of the depth, '0%-57%'.",
+    )
     modules: str = Field(
         "all", description="Linear modules of these layers: 'all' or names separated by commas ('q_proj,v_proj')."
     )
@@ -122,6 +125,12 @@ class RecipeSettings(Settings):
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
 
+    @model_validator(mode="after")
+    def _something_to_train(self) -> "RecipeSettings":
+        if not (self.erase.weight or self.retain.weight or self.fluency.weight):
+            raise ValueError("at least one of erase.weight, retain.weight and fluency.weight must be above 0")
+        return self
+
 
 class Recipe(RecipeSettings):
     """Everything that decides what ``efface erase`` does."""
@@ -175,7 +184,7 @@ def build_recipe(settings: Mapping[str, Any]) -> Recipe:
     Raises InputError in one line for an unknown or wrong setting.
     """
     preset = settings.get("preset", "default")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     try:
         return Recipe.model_validate(merge(PRESETS[preset], settings))

@@ -11,20 +11,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from efface.errors import RunError
 from efface.recipe import Recipe, one_line
 
-Better = Literal["lower", "higher", "same"]
-
 
 class _Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Score(_Result):
-    """One figure with its sample size and 95 % interval (None where none applies)."""
+    """One figure with its sample size, its 95 % interval and what guessing would give (None where none applies)."""
 
     value: float
     n: int
     low: float | None = None
     high: float | None = None
+    chance: float | None = None
 
 
 class Answer(_Result):
@@ -62,14 +61,14 @@ class RunRecord(_Result):
     losses: list[dict[str, float]]
 
 
-def proportion(hits: Sequence[bool]) -> Score:
+def proportion(hits: Sequence[bool], chance: float | None = None) -> Score:
     """Share of hits with its 95 % Wilson interval."""
     n = len(hits)
     assert n > 0
     p, z = sum(hits) / n, 1.959964
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Score(value=p, n=n, low=max(0.0, middle - half), high=min(1.0, middle + half))
+    return Score(value=p, n=n, low=max(0.0, middle - half), high=min(1.0, middle + half), chance=chance)
 
 
 _Read = TypeVar("_Read", bound=_Result)

@@ -65,20 +65,16 @@ class EraseTrainer(Trainer):  # type: ignore[misc]
 class _Progress(TrainerCallback):  # type: ignore[misc]
     """The Trainer's steps on our bar, with the latest terms beside it."""
 
-    def __init__(self, steps: int) -> None:
-        self.bar = Bar("training", steps)
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.bar.__enter__()
-        self.bar.done = state.global_step
+        self.bar.start_at(state.global_step)
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             shown = (f"{name} {logs[name]:.3f}" for name in ("erase", "retain", "fluency") if name in logs)
             self.bar.step("  ".join(shown))
-
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.bar.__exit__(None, None, None)
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -152,15 +148,19 @@ def train(
         dataloader_pin_memory=False,
         seed=recipe.seed,
     )
-    trainer = EraseTrainer(
-        method,
-        model=model,
-        args=arguments,
-        train_dataset=planned,
-        data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=[_Progress(steps)],
-    )
-    trainer.remove_callback(PrinterCallback)
-    with quick_attention(model), disable_input_dtype_casting(model, active=arguments.bf16):  # autocast casts, once
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
+    # the model's own casts would only repeat what autocast does
+    with Bar("training", steps) as bar, quick_attention(model), disable_input_dtype_casting(model, active=arguments.bf16):
+        trainer = EraseTrainer(
+            method,
+            model=model,
+            args=arguments,
+            train_dataset=planned,
+            data_collator=Collator(tokenizer.pad_token_id),
+            callbacks=[_Progress(bar)],
+        )
+        trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # no autocast after training
     return [entry for entry in trainer.state.log_history if "loss" in entry]

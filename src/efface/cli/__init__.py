@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"efface: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("efface: interrupted; the same command goes on from here", file=sys.stderr)
+        print("efface: interrupted" + ("; the same command goes on from here" * (verb == "erase")), file=sys.stderr)
         return 130
     return 0
 

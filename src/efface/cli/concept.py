@@ -7,6 +7,7 @@ from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import parse
@@ -48,9 +49,9 @@ def show(args: Sequence[str]) -> None:
     concept = Concept.load(parse(Pack, args, "concept show").name)
     manifest = concept.manifest
     console = Console()
-    console.print(f"[bold]{manifest.title}[/] ({manifest.name}): {manifest.description}")
+    console.print(f"[bold]{escape(manifest.title)}[/] ({manifest.name}): {escape(manifest.description)}")
     for what in ("aliases", "keywords", "topics", "prompts"):
-        console.print(f"[bold]{what}[/]: {', '.join(getattr(manifest, what))}", highlight=False)
+        console.print(f"[bold]{what}[/]: {escape(', '.join(getattr(manifest, what)))}", highlight=False)
     console.print(_counts(concept))
 
 
@@ -81,7 +82,7 @@ def _check_choices(concept: Concept, model: str) -> None:
         subject = Subject(loaded.model, loaded.tokenizer, concept, split)  # type: ignore[arg-type]
         scores |= {f"{key} ({split})": score for key, score in score_choices(subject).items()}
     scores |= score_without_question(subject)
-    table = Table("questions", "n", "accuracy [95 %]", title=f"choices under {model}; choice_only: without their question")
+    table = Table("questions", "n", "accuracy [95 %]", title=escape(f"choices under {model}; choice_only: no question"))
     for key, score in scores.items():
         table.add_row(key, str(score.n), figure(score, percent=True))
     Console().print(table)

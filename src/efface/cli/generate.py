@@ -1,7 +1,7 @@
 """``efface generate RUN PROMPT``: base and erased, side by side; ``efface generate MODEL CONCEPT PROMPT``: guidance only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,23 +18,31 @@ class Arguments:
 
     words: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|MODEL [CONCEPT] PROMPT")]]
     """A run folder and a prompt; or a model, a concept pack and a prompt, to erase at decoding time without training."""
-    eta: float = 3.0
-    """Strength of the tilt at decoding time (with a model and a concept)."""
-    min_p: float = 0.02
-    """Choose only tokens this likely relative to the base's best one (with a model and a concept)."""
+    eta: float | None = None
+    """Strength of the tilt at decoding time, with a model and a concept (default: 3)."""
+    guide_min_p: float | None = None
+    """With a model and a concept: choose only tokens this likely relative to the base's best one (default: 0.02)."""
     raw: bool = False
     """Continue the prompt as it is instead of putting it into the model's chat format."""
     seed: int = 0
     """Seed of sampling and of the personas."""
 
 
+OWN = {f"--{field.name.replace('_', '-')}" for field in fields(Arguments)} | {"--no-raw", "--help", "-h"}
+ONE_ANSWER = ("num_return_sequences", "return_dict_in_generate")
+
+
 def generate(args: Sequence[str]) -> None:
     """Parse, answer twice, print."""
-    parsed: tuple[Arguments, list[str]] = parse(Arguments, args, "generate", return_unknown_args=True)
-    given, rest = parsed
+    own, rest = split_options(args)
+    given: Arguments = parse(Arguments, own, "generate")
     options = sampling_options(rest)
     if len(given.words) not in (2, 3):
         raise InputError("generate: expected RUN PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
+    if len(given.words) == 2 and (given.eta is not None or given.guide_min_p is not None):
+        raise InputError("generate: --eta and --guide-min-p go with MODEL CONCEPT PROMPT, not with a run")
+    if not 0 <= (given.guide_min_p or 0) < 1:
+        raise InputError(f"generate: --guide-min-p: expected a number from 0 up to 1, got {given.guide_min_p}")
     from rich.console import Console
     from rich.text import Text
 
@@ -43,20 +51,37 @@ def generate(args: Sequence[str]) -> None:
         Console().print(Text.assemble((f"{who}: ", "bold"), answer), soft_wrap=True)
 
 
-def sampling_options(rest: Sequence[str]) -> dict[str, Any]:
-    """``--top-p 0.9 --do-sample=true`` as arguments of transformers' generate. Raises InputError for an unknown name."""
-    words = [word for arg in rest for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
-    if len(words) % 2 or not all(word.startswith("--") for word in words[::2]):
-        raise InputError(f"generate: expected '--option value' pairs, got {' '.join(rest)!r}")
-    if not words:
+def split_options(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Our own arguments, and (name, value) of every other option: those are transformers'."""
+    own: list[str] = []
+    others: list[tuple[str, str]] = []
+    words = iter(args)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name.replace("_", "-") in OWN:
+            own.append(word)
+        elif (value := value if equals else next(words, "")) == "":
+            raise InputError(f"generate: expected a value after {name}")
+        else:
+            others.append((name[2:].replace("-", "_"), value))
+    return own, others
+
+
+def sampling_options(others: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Names and values as arguments of transformers' generate. Raises InputError for one that it does not have."""
+    if not others:
         return {}
     from transformers import GenerationConfig
 
-    known = GenerationConfig().to_dict().keys()
-    options = {name[2:].replace("-", "_"): yaml.safe_load(value) for name, value in zip(words[::2], words[1::2], strict=True)}
-    for name in options:
+    known = GenerationConfig().to_dict().keys() - set(ONE_ANSWER)
+    options = {}
+    for name, value in others:
         if name not in known:
-            raise InputError(f"generate: transformers has no generation option {name!r}")
+            raise InputError(f"generate: no option {name!r}, neither here nor in transformers' GenerationConfig")
+        try:
+            options[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise InputError(f"generate: cannot read the value of {name}: {value!r}") from None
     return options
 
 
@@ -82,10 +107,12 @@ def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
     name, pack, prompt = given.words
     concept = Concept.load(pack)
     loaded = load(name)
-    tilt = ErasedLogits.for_concept(loaded.model, loaded.tokenizer, concept, seed=given.seed, eta=given.eta, min_p=given.min_p)
+    eta = 3.0 if given.eta is None else given.eta
+    min_p = 0.02 if given.guide_min_p is None else given.guide_min_p
+    tilt = ErasedLogits.for_concept(loaded.model, loaded.tokenizer, concept, seed=given.seed, eta=eta, min_p=min_p)
     return {
         "base": _answer(loaded.model, loaded.tokenizer, prompt, given, options),
-        f"guided, eta {given.eta:g}": _answer(loaded.model, loaded.tokenizer, prompt, given, options, tilt),
+        f"guided, eta {eta:g}": _answer(loaded.model, loaded.tokenizer, prompt, given, options, tilt),
     }
 
 
@@ -100,6 +127,6 @@ def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: 
     options = {"max_new_tokens": 100, "do_sample": False, **options}
     try:
         (new,) = sample(model, tokenizer, [ids], processors, **options)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise InputError(f"generate: {str(error).splitlines()[0]}") from None
     return str(tokenizer.decode(new, skip_special_tokens=True)).strip()

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage
 from efface.errors import ConceptError
-from efface.models import chat_prompt
+from efface.models import chat_prompt, prefix
 from efface.recipe import DataSettings
 
 
@@ -56,13 +56,3 @@ def encode(text: str, tokenizer: PreTrainedTokenizerBase, settings: DataSettings
     if len(ids) < 2:
         raise ConceptError(f"a text has fewer than two tokens: {text[:40]!r}")
     return Text(context + ids, max(len(context), 1))
-
-
-def prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer puts before every text (a beginning-of-text token, or nothing)."""
-    with_specials = tokenizer("a")["input_ids"]
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    for i in range(len(with_specials) - len(plain) + 1):
-        if with_specials[i : i + len(plain)] == plain:
-            return list(with_specials[:i])
-    return []

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept
 from efface.data.corpora import Text
-from efface.guidance import ErasedLogits, Ids, left_pad, persona_ids, sample
-from efface.models import chat_prompt, teacher
+from efface.errors import TrainingError
+from efface.guidance import ErasedLogits, Ids, persona_ids, sample
+from efface.models import chat_prompt, prefix, teacher
 from efface.progress import track
 from efface.recipe import FluencySettings
 
@@ -78,13 +79,13 @@ def sample_fluency(
         torch.manual_seed(seed)
         for batch in track([order[i : i + BATCH] for i in range(0, len(order), BATCH)], "fluency texts"):
             contexts = [prompts[i] + tails[i] for i in batch]
-            width = left_pad(contexts, 0, torch.device("cpu"))[0].shape[1]
             tilt = ErasedLogits(
                 base,
                 [personas[i] for i in batch],
                 pad_token_id=tokenizer.pad_token_id,
                 eta=eta,
-                skip=0 if settings.sees_prompt else width,
+                skip=0 if settings.sees_prompt else max(map(len, contexts)),
+                start=prefix(tokenizer),
                 min_p=settings.min_p,
             )
             sampled = sample(
@@ -103,6 +104,8 @@ def sample_fluency(
                 start = len(prompts[i]) if settings.train_deflection else len(context)
                 if len(new) >= min(SHORTEST, settings.tokens):
                     texts[i] = Text(context + new, start)
+    if not texts:
+        raise TrainingError("every sampled fluency text ended at once; try a smaller fluency.eta or a larger fluency.min_p")
     return [texts[i] for i in sorted(texts)]
 
 

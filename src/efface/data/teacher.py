@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from efface.data.corpora import Text
-from efface.models import teacher
+from efface.models import teacher, without_prefix
 from efface.progress import track
 from efface.recipe import EraseSettings
 from efface.targets import SparseTarget, erased_logprobs, eta_schedule
@@ -45,10 +45,12 @@ def erase_targets(
     *,
     k: int,
     seed: int,
+    before_text: Sequence[int] = (),
 ) -> list[SparseTarget]:
     """The erased distribution at every predicted token of every text.
 
     personas: for every text one or more (expert, novice) prefixes; the log-probabilities of several are averaged.
+    before_text: what the tokenizer puts before every text; the personas hold it already, so it is not repeated after them.
     """
     generator = torch.Generator().manual_seed(seed)
     dtype = torch.float64 if settings.float64 else torch.float32
@@ -60,8 +62,9 @@ def erase_targets(
             drawn = []
             for draw in range(len(personas[indices[0]])):
                 before = [personas[i][draw][stream] for i in indices]
-                rows = [prefix + row for prefix, row in zip(before, ids, strict=True)]
-                at = [len(prefix) + start for prefix, start in zip(before, starts, strict=True)]
+                shown = [without_prefix(row, list(before_text)) for row in ids]
+                rows = [persona + row for persona, row in zip(before, shown, strict=True)]
+                at = [len(row) - len(text) + start for row, text, start in zip(rows, ids, starts, strict=True)]
                 drawn.append(text_logits(base, rows, at, pad))
             streams.append([_mean_logprobs(rows) for rows in zip(*drawn, strict=True)])
         return [tilt(*(row.to(dtype) for row in rows)) for rows in zip(*streams, strict=True)]

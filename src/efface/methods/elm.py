@@ -18,7 +18,7 @@ from efface.data.teacher import Prefixes, draw_personas, erase_targets, retain_t
 from efface.guidance import persona_ids
 from efface.losses import cross_entropy, mean_over_texts
 from efface.methods.method import LossTerms
-from efface.models import Loaded, head_only_at
+from efface.models import Loaded, head_only_at, prefix
 from efface.recipe import Recipe
 from efface.targets import SparseTarget
 
@@ -41,7 +41,7 @@ class ELM:
 
         if recipe.erase.weight:
             personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
-            erase = erase_targets(model, forget, personas, pad, recipe.erase, k=k, seed=seed)
+            erase = erase_targets(model, forget, personas, pad, recipe.erase, k=k, seed=seed, before_text=prefix(tokenizer))
             examples["erase"] = [Example(*pair) for pair in zip(forget, erase, strict=True)]
         if recipe.retain.weight:
             kept = retain_targets(model, retain, pad, soft=recipe.retain.target == "soft", k=k)

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 
 from efface.results import Audit, Score
 
-CHANCE = 0.25
-
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of both models. ``better`` says which way it should go: down, up, or stay; ``chance``: where guessing lands."""
+    """One figure of both models. ``better`` says which way it should go: down, up, or stay."""
 
     goal: str
     label: str
@@ -18,7 +16,6 @@ class Row:
     erased: Score
     better: str
     percent: bool
-    chance: float | None
 
 
 #: key of the score, goal, label, wanted direction, shown as per cent
@@ -45,8 +42,7 @@ def rows(audit: Audit) -> Iterator[Row]:
     """The figures that were measured on both models; a missing one is left out."""
     for key, goal, label, better, percent in FIGURES:
         if key in audit.base.scores and key in audit.erased.scores:
-            chance = CHANCE if key.startswith("choice/") else None
-            yield Row(goal, label, audit.base.scores[key], audit.erased.scores[key], better, percent, chance)
+            yield Row(goal, label, audit.base.scores[key], audit.erased.scores[key], better, percent)
 
 
 def show(score: Score, percent: bool) -> str:
@@ -62,13 +58,13 @@ def _digits(value: float, digits: int) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
-def gone(audit: Audit, metric: str = "acc_norm", chance: float = CHANCE) -> float | None:
+def gone(audit: Audit, metric: str = "acc_norm") -> float | None:
     """Share of the distance from the base's forget accuracy to chance that is gone; None where the base is at chance."""
     key = f"choice/forget/{metric}"
     if key not in audit.base.scores or key not in audit.erased.scores:
         return None
-    base, erased = audit.base.scores[key].value, audit.erased.scores[key].value
-    return (base - erased) / (base - chance) if base > chance else None
+    base, erased, chance = audit.base.scores[key].value, audit.erased.scores[key].value, audit.base.scores[key].chance
+    return (base - erased) / (base - chance) if chance is not None and base > chance else None
 
 
 def kept(audit: Audit, key: str) -> float | None:

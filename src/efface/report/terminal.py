@@ -4,6 +4,7 @@ from itertools import groupby
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from efface.report.table import rows, show, verdict
@@ -14,7 +15,7 @@ ARROW = {"down": "↓", "up": "↑", "stay": "="}
 
 def print_audit(audit: Audit, title: str) -> None:
     """Base beside erased, with 95 % intervals; the arrow says where a figure should go. Fits 80 columns."""
-    table = Table(title=title, caption=verdict(audit), caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=escape(title), caption=verdict(audit), caption_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for column in ("figure", "n", "base", "erased", ""):
         table.add_column(column, justify="right" if column == "n" else "left", no_wrap=True)
     for goal, group in groupby(rows(audit), key=lambda row: row.goal):

@@ -34,12 +34,18 @@ def score_choices(subject: Subject) -> dict[str, Score]:
     asked = {kind: subject.concept.ask(kind, subject.split) for kind in get_args(Kind)}
     scores: dict[str, Score] = {}
     for kind, hits in evaluate(subject, {kind: questions for kind, questions in asked.items() if questions}).items():
-        scores |= {f"choice/{kind}/{metric}": proportion(values) for metric, values in hits.items()}
+        guessing = chance(asked[kind])
+        scores |= {f"choice/{kind}/{metric}": proportion(values, guessing) for metric, values in hits.items()}
     return scores
 
 
+def chance(questions: Sequence[Question]) -> float:
+    """Accuracy of guessing: the mean of one over the number of choices."""
+    return sum(1 / len(question.choices) for question in questions) / len(questions)
+
+
 def score_without_question(subject: Subject) -> dict[str, Score]:
-    """``choice_only/{kind}/{metric}``: the same choices after an empty stem. Far from chance means the choices give it away."""
+    """``choice_only/{kind}/{metric}``: the same choices after "It is". Far from chance: they give the answer away."""
     bare = {
         kind: [question.model_copy(update={"stem": "It is"}) for question in subject.concept.questions if question.kind == kind]
         for kind in get_args(Kind)

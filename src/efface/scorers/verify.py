@@ -1,7 +1,9 @@
 """The audit: every scorer on the base and on the erased model, in one process with one set of weights."""
 
+import json
 from contextlib import nullcontext, suppress
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 from efface.concept import Concept, Split
@@ -29,15 +31,25 @@ def audit_pair(loaded: Loaded, concept: Concept, split: Split = "test", base_key
 
 
 def _kept_base(loaded: Loaded, concept: Concept, split: Split, key: str) -> Measured:
-    """The base's figures from the cache, else measured and put there. Any change to a scorer is another entry."""
-    scorers = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    name = sha256(f"{key} {split} {loaded.model.dtype} {sha256(scorers).hexdigest()}".encode()).hexdigest()[:24]
+    """The base's figures from the cache, else measured and put there.
+
+    The entry's name covers model, tokenizer, pack, split, precision, device, library versions and every line of efface.
+    """
+    model, tokenizer = loaded.model, loaded.tokenizer
+    parts = [key, split, str(model.dtype), model.device.type, model.config.to_json_string(), str(tokenizer.chat_template)]
+    parts += [
+        json.dumps(tokenizer.get_vocab(), sort_keys=True),
+        *(version(name) for name in ("torch", "transformers", "lm-eval")),
+    ]
+    source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
+    name = sha256(json.dumps(parts).encode() + source).hexdigest()[:24]
     file = cache_dir() / "audits" / f"{name}.json"
     with suppress(RunError):
         return read_json(file, Measured)
     base = measure(loaded, concept, split, erased=False)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, base)
+    with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, base)
     return base
 
 
