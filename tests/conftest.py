@@ -22,6 +22,7 @@ from transformers import (
 from efface.concept import Concept
 from efface.models import Loaded, load
 
+torch.set_num_threads(1)  # for models this small a second thread only costs
 VOCAB = 300
 SMALL = {
     "vocab_size": VOCAB,

@@ -23,7 +23,9 @@ def users_cache() -> Iterator[None]:
             patch.delenv("EFFACE_CACHE")
         else:
             patch.setenv("EFFACE_CACHE", USERS_CACHE)
+        torch.set_num_threads(os.cpu_count() or 1)
         yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -110,7 +110,7 @@ def _check_folder(folder: Path, overwrite: bool) -> None:
 def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
     """Start in an empty folder, or go on in one that the same recipe, model and pack have started."""
     marker = partial / "started.json"
-    if partial.is_dir() and any(partial.iterdir()):
+    if partial.is_dir() and any(path.name != "started.json.part" for path in partial.iterdir()):
         try:
             same = json.loads(marker.read_text(encoding="utf-8")) == started
         except (OSError, json.JSONDecodeError):
