@@ -23,7 +23,7 @@ from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
 from efface.recipe import LoraSettings
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,13 @@ def load(
 
 
 def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks: else every large tensor on the processor pays its page faults again (a third of a step)."""
+    """Let glibc keep freed blocks up to 32 MiB: else every activation on the processor pays its page faults again.
+
+    Larger blocks go back to the system at once, or the heap would break into pieces.
+    """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
