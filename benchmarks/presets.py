@@ -35,13 +35,13 @@ def make_all() -> None:
         folder = FOLDER / f"{preset}-{seed}"
         if (folder / "run.json").is_file():
             continue
-        settings = {"model": MODEL, "concept": CONCEPT, "preset": preset, "seed": seed}
+        settings = {"model": MODEL, "concept": CONCEPT, "preset": preset, "seed": seed, "data": {"seed": seed}}
         if preset != "default":
             default = Run(FOLDER / f"default-{seed}").record
             batch = default.recipe.train.batch_size * default.recipe.train.accumulation
             settings |= {
                 "dtype": default.recipe.dtype,
-                "data": {"max_tokens": default.recipe.data.max_tokens, "chat": 0.0},
+                "data": {"seed": seed, "max_tokens": default.recipe.data.max_tokens},
                 "train": {"tokens": sum(default.tokens.values()), "batch_size": batch, "accumulation": 1},
             }
         print(f"== {preset}, seed {seed}", file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ TINY = [
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["eraze"], "no verb 'eraze'; there are: erase, generate"),
+        (["eraze"], "no verb 'eraze'; there are: erase, prepare, generate"),
         (["erase"], "expected MODEL and CONCEPT, or a recipe.yaml"),
         (["erase", "m", "atlantis"], "no concept pack 'atlantis'; built in: ancient-egypt"),
         (["erase", "./no where", "ancient-egypt"], "no model './no where': expected a hub id, a folder, a .gguf file, or one of"),

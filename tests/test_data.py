@@ -8,8 +8,8 @@ from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, encode, training_texts
 from efface.data.fluency import sample_fluency
-from efface.data.keep import read_examples, write_examples
-from efface.data.teacher import erase_targets, retain_targets
+from efface.data.store import Store
+from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
 from efface.models import Loaded, load, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
@@ -19,6 +19,13 @@ from tests.conftest import ARCHITECTURES, VOCAB
 TEXTS = [Text([5, 6, 7, 8, 9, 10], 1), Text([40, 41, 42], 2), Text(list(range(60, 80)), 4)]
 PERSONAS = [[([20, 21, 22], [30])], [([23], [31, 32, 33, 34])], [([24, 25], [35, 36])]]
 CONSTANT = EraseSettings(eta=3.0, schedule="constant", top_k=None)
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store."""
+    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "cache"))
+    return Store({"model": "m"})
 
 
 def log_probs(model: torch.nn.Module, ids: list[int]) -> torch.Tensor:
@@ -34,48 +41,47 @@ def exact_target(model: torch.nn.Module, text: Text, personas: tuple[list[int], 
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_erase_targets_agree_with_one_text_at_a_time(architecture: str, model_folders: dict[str, Path]) -> None:
+def test_erase_targets_agree_with_one_text_at_a_time(architecture: str, store: Store, model_folders: dict[str, Path]) -> None:
     model = load(str(model_folders[architecture]), dtype="float32").model
-    targets = erase_targets(model, TEXTS, PERSONAS, 1, CONSTANT, k=VOCAB, seed=0)
+    targets = erase_targets(model, store, TEXTS, PERSONAS, 1, CONSTANT, k=VOCAB)
     for text, personas, target in zip(TEXTS, PERSONAS, targets, strict=True):
         exact = exact_target(model, text, personas[0], 3.0)
         torch.testing.assert_close(target.logprobs.exp().double(), exact.exp(), atol=1e-5, rtol=0)
 
 
-def test_exact_in_double_precision(model_folders: dict[str, Path]) -> None:
+def test_exact_in_double_precision(store: Store, model_folders: dict[str, Path]) -> None:
     model = load(str(model_folders["llama"]), dtype="float32").model.double()
     settings = CONSTANT.model_copy(update={"float64": True})
     for text, personas, target in zip(
-        TEXTS, PERSONAS, erase_targets(model, TEXTS, PERSONAS, 1, settings, k=VOCAB, seed=0), strict=True
+        TEXTS, PERSONAS, erase_targets(model, store, TEXTS, PERSONAS, 1, settings, k=VOCAB), strict=True
     ):
         exact = exact_target(model, text, personas[0], 3.0)
         torch.testing.assert_close(target.logprobs.exp().double(), exact.exp(), atol=1e-6, rtol=0)
 
 
-def test_several_personas_are_averaged(llama: Loaded) -> None:
+def test_several_personas_are_averaged(store: Store, llama: Loaded) -> None:
     twice = [[pair[0], pair[0]] for pair in PERSONAS]
     mixed = [[pair[0], PERSONAS[0][0]] for pair in PERSONAS]
     one, same, other = (
-        erase_targets(llama.model, TEXTS, personas, 1, CONSTANT, k=VOCAB, seed=0)[2].logprobs.exp()
+        erase_targets(llama.model, store, TEXTS, personas, 1, CONSTANT, k=VOCAB)[2].logprobs.exp()
         for personas in (PERSONAS, twice, mixed)
     )
     torch.testing.assert_close(one, same, atol=1e-5, rtol=0)
     assert (one - other).abs().max() > 1e-3
 
 
-def test_enhance_turns_the_sign_and_random_ignores_the_text(llama: Loaded) -> None:
-    enhanced = erase_targets(llama.model, TEXTS, PERSONAS, 1, CONSTANT.model_copy(update={"action": "enhance"}), k=VOCAB, seed=0)
+def test_enhance_turns_the_sign_and_random_ignores_the_text(store: Store, llama: Loaded) -> None:
+    enhanced = erase_targets(llama.model, store, TEXTS, PERSONAS, 1, CONSTANT.model_copy(update={"action": "enhance"}), k=VOCAB)
     exact = exact_target(llama.model, TEXTS[0], PERSONAS[0][0], -3.0)
     torch.testing.assert_close(enhanced[0].logprobs.exp().double(), exact.exp(), atol=1e-5, rtol=0)
-    at_random = CONSTANT.model_copy(update={"action": "random"})
-    one, same, other = (erase_targets(llama.model, TEXTS, PERSONAS, 1, at_random, k=9, seed=seed)[0] for seed in (0, 0, 1))
+    one, same, other = (random_targets(TEXTS, VOCAB, k=9, seed=seed)[0] for seed in (0, 0, 1))
     assert torch.equal(one.ids, same.ids)
     assert not torch.equal(one.ids, other.ids)
 
 
-def test_retain_targets_are_the_teachers(llama: Loaded) -> None:
-    soft = retain_targets(llama.model, TEXTS, 1, soft=True, k=VOCAB)
-    hard = retain_targets(llama.model, TEXTS, 1, soft=False, k=VOCAB)
+def test_retain_targets_are_the_teachers(store: Store, llama: Loaded) -> None:
+    soft = retain_targets(llama.model, store, TEXTS, 1, soft=True, k=VOCAB)
+    hard = retain_targets(llama.model, store, TEXTS, 1, soft=False, k=VOCAB)
     for text, distribution, label in zip(TEXTS, soft, hard, strict=True):
         exact = log_probs(llama.model, text.ids)[text.start - 1 : -1]
         torch.testing.assert_close(distribution.logprobs.double(), exact, atol=1e-5, rtol=0)
@@ -83,8 +89,8 @@ def test_retain_targets_are_the_teachers(llama: Loaded) -> None:
 
 
 def test_texts_bare_and_in_chat_format(llama: Loaded, zorn: Concept) -> None:
-    bare, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0), 0)
-    chat, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=1.0), 0)
+    bare, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    chat, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=1.0))
     assert len(bare) == len(retain) == 3
     assert llama.tokenizer.decode(bare[0].ids) == zorn.forget[0].text
     assert llama.tokenizer.decode(chat[0].ids[: chat[0].start]).endswith("<|assistant|>")
@@ -107,9 +113,9 @@ def test_prefix_is_what_the_tokenizer_adds(llama: Loaded) -> None:
     assert (text.ids[0], text.start) == (0, 1)
 
 
-def test_a_beginning_of_text_token_stands_before_the_persona_only(llama: Loaded) -> None:
+def test_a_beginning_of_text_token_stands_before_the_persona_only(store: Store, llama: Loaded) -> None:
     texts, personas = [Text([0, 5, 6, 7, 8], 1)], [[([0, 20, 21], [0, 30])]]
-    (got,) = erase_targets(llama.model, texts, personas, 1, CONSTANT, k=VOCAB, seed=0, before_text=[0])
+    (got,) = erase_targets(llama.model, store, texts, personas, 1, CONSTANT, k=VOCAB, before_text=[0])
     base = log_probs(llama.model, [0, 5, 6, 7, 8])[:-1]
     expert, novice = log_probs(llama.model, [0, 20, 21, 5, 6, 7, 8])[2:-1], log_probs(llama.model, [0, 30, 5, 6, 7, 8])[1:-1]
     exact = (base + 3.0 * (novice - expert)).log_softmax(-1).exp()
@@ -148,25 +154,13 @@ def test_a_batch_says_where_each_target_belongs() -> None:
     assert batch["input_ids"][fluency["rows"], fluency["cols"] + 1].tolist() == fluency["ids"][:, 0].tolist() == [8, 7]
 
 
-def test_examples_survive_the_disk(tmp_path: Path) -> None:
-    corpora = {"erase": [example(5, 2), example(9, 1)], "fluency": [next_token_example(Text([9, 8, 7], 1))]}
-    write_examples(tmp_path / "e.safetensors", corpora)
-    back = read_examples(tmp_path / "e.safetensors")
-    assert back.keys() == corpora.keys()
-    for term, examples in corpora.items():
-        for one, two in zip(examples, back[term], strict=True):
-            assert one.text == two.text
-            assert torch.equal(one.target.logprobs, two.target.logprobs)
-    assert [path.name for path in tmp_path.iterdir()] == ["e.safetensors"]
-
-
-def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0), 0)
+def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, llama: Loaded, zorn: Concept) -> None:
+    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
     settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, deflection=True)
 
     def texts(seed: int, **changes: object) -> list[Text]:
         chosen = settings.model_copy(update=changes)
-        return sample_fluency(llama.model, llama.tokenizer, zorn, forget, chosen, eta=2.0, seed=seed)
+        return sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=2.0, seed=seed)
 
     one, same, other = texts(0), texts(0), texts(1)
     assert one == same != other

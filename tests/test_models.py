@@ -8,7 +8,17 @@ import torch
 from efface import embedded
 from efface.embedded import Embedded, cached, fetch
 from efface.errors import ModelError
-from efface.models import attach_adapter, decoder_layers, head_only_at, linear_modules, load, parse_layers, teacher, weights_hash
+from efface.models import (
+    attach_adapter,
+    decoder_layers,
+    linear_modules,
+    load,
+    output_head,
+    output_states,
+    parse_layers,
+    teacher,
+    weights_hash,
+)
 from efface.recipe import LoraSettings
 from tests.conftest import ARCHITECTURES
 
@@ -46,9 +56,8 @@ def test_the_head_alone_sees_the_chosen_positions(architecture: str, model_folde
     model = load(str(model_folders[architecture]), dtype="float32").model
     ids, rows, cols = torch.cat([IDS, IDS.flip(1)]), torch.tensor([0, 1, 1]), torch.tensor([7, 0, 3])
     everywhere = model(ids).logits
-    with head_only_at(model, rows, cols):
-        chosen = model(ids).logits
-    torch.testing.assert_close(chosen, everywhere[rows, cols][None])
+    chosen = output_head(model)(output_states(model, rows, cols, input_ids=ids))
+    torch.testing.assert_close(chosen, everywhere[rows, cols])
     torch.testing.assert_close(model(ids).logits, everywhere)
 
 

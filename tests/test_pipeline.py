@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ import torch
 
 import efface
 from efface import pipeline
-from efface.data import keep
+from efface.data import store
 from efface.errors import ConceptError, ModelError, RunError, TrainingError
 from efface.models import teacher
-from efface.pipeline import Run, erase
+from efface.pipeline import Run, erase, prepare
 from tests.conftest import write_pack
 
 SMALL: dict[str, Any] = {
@@ -81,7 +82,7 @@ def test_a_finished_run_is_never_replaced_unasked(run: Run, model_folders: dict[
     assert (run.folder / "run.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("stage", ["write_examples", "train", "audit_pair", "write_report"])
+@pytest.mark.parametrize("stage", ["train", "audit_pair", "write_report"])
 def test_killed_at_any_stage_it_goes_on_to_the_same_adapter(
     stage: str, run: Run, job: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -101,6 +102,29 @@ def test_killed_at_any_stage_it_goes_on_to_the_same_adapter(
     assert {path.name for path in again.folder.parent.iterdir()} == {"run"}
     assert again.record.hashes == run.record.hashes
     assert again.audit == run.audit
+
+
+def test_killed_while_preparing_it_goes_on_with_what_the_store_has(
+    run: Run, job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "cache"))
+    write, written = store.write, list[str]()
+
+    def killed_after_two(path: Path, *arguments: Any) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write(path, *arguments)
+
+    monkeypatch.setattr(store, "write", killed_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(**{name: value for name, value in job.items() if name != "to"})
+    monkeypatch.setattr(store, "write", lambda path, *arguments: (written.append(path.name), write(path, *arguments)))
+    prepared = prepare(**{name: value for name, value in job.items() if name != "to"})
+    assert prepared.keys() == {"erase", "retain", "fluency"}
+    assert len(set(written)) == len(written) == 3
+    assert erase(**job).record.hashes == run.record.hashes
+    assert len(written) == 3
 
 
 def test_an_unfinished_run_of_another_recipe_is_not_mixed_in(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +202,7 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on(job: dict[str, Any], monke
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(keep.os, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(RunError, match="is full; free some space and give the same command again to go on"):
         erase(**job)
     assert not job["to"].exists()

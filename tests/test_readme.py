@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from efface.cli import VERBS
-from efface.cli.erase import Arguments as EraseArguments
+from efface.cli.erase import EraseArguments
 from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
 from efface.concept import builtin_packs

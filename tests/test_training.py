@@ -8,6 +8,7 @@ import torch
 
 from efface.concept import Concept
 from efface.data.collate import Example
+from efface.data.store import Store
 from efface.errors import TrainingError
 from efface.methods import METHODS
 from efface.methods.elm import ELM
@@ -30,7 +31,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def corpora(model_folders: dict[str, Path], pack_folder: Path) -> dict[str, list[Example]]:
     loaded = load(str(model_folders["llama"]), dtype="float32")
-    return METHODS["elm"](build_recipe(SETTINGS)).prepare(loaded, Concept.load(str(pack_folder)))
+    return METHODS["elm"](build_recipe(SETTINGS)).prepare(loaded, Concept.load(str(pack_folder)), Store({"model": "llama"}))
 
 
 def trained(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from efface.guidance import ErasedLogits as ErasedLogits
     from efface.pipeline import audit as audit
     from efface.pipeline import erase as erase
+    from efface.pipeline import prepare as prepare
     from efface.recipe import Recipe as Recipe
     from efface.results import Audit as Audit
     from efface.results import RunRecord as RunRecord
@@ -27,6 +28,7 @@ _HOME = {
     "RunRecord": "results",
     "audit": "pipeline",
     "erase": "pipeline",
+    "prepare": "pipeline",
 }
 __all__ = sorted(_HOME)
 

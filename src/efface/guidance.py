@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
+from efface.caches import roomy_cache
 from efface.concept import Concept
 from efface.models import prefix, teacher, without_prefix
 from efface.targets import erased_logprobs
 
 Ids = list[int]
+CROWDED = 0.75  # below this share of rows that go on, the others leave the batch
 
 
 def persona_ids(concept: Concept, tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> tuple[Ids, Ids]:
@@ -129,24 +131,77 @@ def sample(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Ids],
     processors: Sequence[LogitsProcessor] = (),
-    keep_end: bool = False,
     **options: Any,
 ) -> list[Ids]:
     """Continue a batch of prompts; returns only the new tokens, up to the first end-of-text token.
 
-    keep_end: whether that token is part of the answer.
     options: any argument of transformers' ``generate`` (max_new_tokens, do_sample, temperature, …).
     """
     ids, mask = left_pad(prompts, tokenizer.pad_token_id, model.device)
     options = {"pad_token_id": tokenizer.pad_token_id, **options}
     out: Any = model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList(processors), **options)
-    ends = set(_as_list(model.generation_config.eos_token_id)) | {tokenizer.eos_token_id}
-    return [_until(row, ends, keep_end) for row in out[:, ids.shape[1] :].tolist()]
+    return [_until(row, end_tokens(model, tokenizer)) for row in out[:, ids.shape[1] :].tolist()]
+
+
+@torch.no_grad()
+def sample_erased(
+    base: PreTrainedModel,
+    prompts: Sequence[Ids],
+    personas: Sequence[tuple[Ids, Ids]],
+    draws: Tensor,
+    *,
+    pad: int,
+    ends: set[int],
+    eta: float,
+    temperature: float = 1.0,
+    min_p: float = 0.0,
+    start: Sequence[int] = (),
+    sees_prompt: bool = True,
+) -> list[Ids]:
+    """Continue prompts by sampling from the erased distribution; returns the new tokens, with the end-of-text token if one came.
+
+    All three streams of all rows go through the model together, with one key/value cache; rows that ended leave the batch.
+
+    draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
+    sees_prompt: whether the persona streams see the prompt. The rest as in :class:`ErasedLogits`.
+    """
+    shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
+    rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
+    new, mask = left_pad(rows, pad, base.device)
+    cache, alive = roomy_cache(), torch.arange(len(prompts), device=base.device)
+    sampled: list[Ids] = [[] for _ in prompts]
+    for draw in draws.to(base.device, torch.float32).T:
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
+        out = base(
+            input_ids=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        logprobs = erased_logprobs(*out.logits[:, -1].float().chunk(3), eta=eta, min_p=min_p)
+        mass = (logprobs / temperature).softmax(-1).cumsum(-1)
+        tokens = torch.searchsorted(mass, draw[alive, None] * mass[:, -1:], right=True).clamp(max=mass.shape[-1] - 1)[:, 0]
+        for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
+            if not (sampled[row] and sampled[row][-1] in ends):
+                sampled[row].append(token)
+        going = torch.tensor([sampled[row][-1] not in ends for row in alive.tolist()], device=base.device)
+        if not going.any():
+            break
+        if going.float().mean() < CROWDED:
+            kept = going.nonzero()[:, 0]
+            rows_kept = torch.cat([kept + stream * len(alive) for stream in range(3)])
+            cache.batch_select_indices(rows_kept)
+            alive, tokens, mask = alive[kept], tokens[kept], mask[rows_kept]
+        new = tokens.repeat(3)[:, None]
+        mask = torch.cat([mask, torch.ones_like(new)], dim=1)
+    return sampled
+
+
+def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Every token that ends a text."""
+    return {*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)}
 
 
 def _as_list(value: Any) -> list[int]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _until(row: Ids, ends: set[int], keep_end: bool) -> Ids:
-    return next((row[: i + keep_end] for i, token in enumerate(row) if token in ends), row)
+def _until(row: Ids, ends: set[int]) -> Ids:
+    return next((row[:i] for i, token in enumerate(row) if token in ends), row)

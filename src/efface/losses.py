@@ -11,6 +11,7 @@ fluency    texts sampled from the tilted teacher   the sampled token
 =========  ======================================  ==========================
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -19,64 +20,73 @@ from torch import Tensor
 
 from efface.targets import SparseTarget
 
-CHUNK = 256  # positions whose logits are held in float32 at a time
+Head = Callable[[Tensor], Tensor]
 
 
-def cross_entropy(logits: Float[Tensor, "n vocab"], target: SparseTarget) -> Float[Tensor, " n"]:
+def cross_entropy(states: Float[Tensor, "n size"], target: SparseTarget, head: Head | None = None) -> Float[Tensor, " n"]:
     """``- sum_x target(x) log student(x)`` in nats at each of n positions.
+
+    states: what enters ``head``, a frozen output layer ``[n, size] -> [n, vocab]``; without one, the logits themselves.
 
     Tokens outside the target's list count as one lumped token of mass ``tail``, so a target that lists the whole vocabulary
     gives the exact cross-entropy, and a one-hot target the usual next-token loss.
     """
-    loss: Tensor = _SparseCrossEntropy.apply(logits, target.ids, target.logprobs, target.tail)  # type: ignore[no-untyped-call]
+    loss: Tensor = _SparseCrossEntropy.apply(states, target, head or (lambda logits: logits))  # type: ignore[no-untyped-call]
     return loss
 
 
+def chunk_size(device: torch.device) -> int:
+    """Positions whose logits are held at a time: few enough for a processor's cache, enough to keep an accelerator busy."""
+    return 128 if device.type == "cpu" else 2048
+
+
 class _SparseCrossEntropy(torch.autograd.Function):
-    """The formula in chunks of positions, with its gradient written out, so that nothing of size n x vocab is kept in float32.
+    """Loss and gradient of one chunk of positions after the other: the logits of all are never held, and none is made twice.
 
-    With student probabilities q, listed target probabilities p of sum P, tail t, listed student mass S and the rest r = 1 - S::
-
-        loss   = - sum_listed p log q - t log r
-        d/dz_j = q_j (P + t) - p_j   if j is listed,   q_j (P - t S / r)   if not
+    The gradient at the states is linear in what comes from above, one number a position, so it is there after the forward pass.
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, ids: Tensor, logprobs: Tensor, tail: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, ids, logprobs, tail)
-        return torch.cat([_listed(*chunk)[0] for chunk in _chunks(logits, ids, logprobs, tail)])
+    def forward(ctx: Any, states: Tensor, target: SparseTarget, head: Head) -> Tensor:
+        wanted, chunk = ctx.needs_input_grad[0], chunk_size(states.device)
+        losses, gradients, work = [], torch.empty_like(states) if wanted else None, None
+        for first in range(0, len(states), chunk):
+            part = states[first : first + chunk].detach().requires_grad_(wanted)
+            with torch.set_grad_enabled(wanted):
+                logits = head(part)
+            if work is None:  # one float32 buffer for all chunks
+                work = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32), requires_grad=False)
+            loss, gradient = _loss_and_gradient(logits.detach(), target[first : first + chunk], work[: len(logits)])
+            losses.append(loss)
+            if gradients is not None:
+                (gradients[first : first + chunk],) = torch.autograd.grad(logits, part, gradient)
+        ctx.save_for_backward(gradients)
+        return torch.cat(losses)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
-        logits, ids, logprobs, tail = ctx.saved_tensors
-        out = torch.empty_like(logits)
-        pieces = _chunks(logits, ids, logprobs, tail)
-        chunks = zip(pieces, torch.split(out, CHUNK), torch.split(grads[0], CHUNK), strict=True)
-        for (z, chunk_ids, chunk_logprobs, chunk_tail), into, grad in chunks:
-            _, log_z, q, p, rest = _listed(z, chunk_ids, chunk_logprobs, chunk_tail)
-            mass, t = p.sum(-1, keepdim=True), chunk_tail[:, None]
-            d = (z - log_z).exp_().mul_(grad[:, None] * (mass - t * (1 - rest) / rest))
-            d.scatter_(-1, chunk_ids.long(), grad[:, None] * (q * (mass + t) - p))
-            into.copy_(d)
-        return out, None, None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (gradients,) = ctx.saved_tensors
+        return (gradients * grads[0][:, None]).to(gradients.dtype), None, None
 
 
-def _chunks(*tensors: Tensor) -> "zip[tuple[Tensor, ...]]":
-    """Row-wise pieces; logits in at least float32."""
-    logits, *rest = tensors
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    pieces = (piece.to(dtype) for piece in torch.split(logits, CHUNK))
-    return zip(pieces, *(torch.split(tensor, CHUNK) for tensor in rest), strict=True)
+def _loss_and_gradient(logits: Tensor, target: SparseTarget, work: Tensor) -> tuple[Tensor, Tensor]:
+    """Loss ``[n]`` and its gradient at the logits ``[n, vocab]``; work: a buffer of that shape, in at least float32.
 
+    With student probabilities q, listed target probabilities p of sum P, tail t and student mass r outside the list::
 
-def _listed(z: Tensor, ids: Tensor, logprobs: Tensor, tail: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Loss ``[n]``, log-normaliser ``[n, 1]``, q and p of the listed tokens ``[n, k]``, rest of q ``[n, 1]``."""
-    log_z = z.logsumexp(-1, keepdim=True)
-    log_q = z.gather(-1, ids.long()) - log_z
-    q, p = log_q.exp(), logprobs.to(z.dtype).exp()
+        loss   = - sum_listed p log q - t log r
+        d/dz_j = q_j (P + t) - p_j   if j is listed,   q_j (P - t (1 - r) / r)   if not
+    """
+    ids, tail = target.ids.long(), target.tail[:, None].to(work)
+    listed, highest = logits.gather(-1, ids).to(work), logits.amax(-1, keepdim=True).to(work)
+    q_all = torch.softmax(work.copy_(logits), -1, out=work)
+    log_q = listed - highest + q_all.amax(-1, keepdim=True).log()
+    q, p = log_q.exp(), target.logprobs.to(work).exp()
     rest = (1 - q.sum(-1, keepdim=True)).clamp(min=1e-6)
-    loss = -torch.where(p > 0, p * log_q, 0).sum(-1) - tail * rest.log().squeeze(-1)
-    return loss, log_z, q, p, rest
+    loss = -torch.where(p > 0, p * log_q, 0).sum(-1) - (tail * rest.log()).squeeze(-1)
+    mass = p.sum(-1, keepdim=True)
+    q_all.mul_(mass - tail * (1 - rest) / rest).scatter_(-1, ids, q * (mass + tail) - p)
+    return loss, q_all.to(logits.dtype)
 
 
 def mean_over_texts(loss: Float[Tensor, " n"], text: Int[Tensor, " n"], texts: int) -> Float[Tensor, ""]:

@@ -6,7 +6,8 @@ Nothing here looks at a model's name: decoder layers and linear modules are foun
 import ctypes
 import hashlib
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutput
 from transformers.pytorch_utils import Conv1D
+from transformers.utils.logging import disable_progress_bar
 
 from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
@@ -49,6 +52,8 @@ def load(
     """
     path = str(fetch(name)) if name in ALIASES else name
     _keep_freed_memory()
+    if not sys.stderr.isatty():  # a bar that redraws itself is no use in a log file
+        disable_progress_bar()
     folder, options = path, {"revision": revision, "trust_remote_code": trust_remote_code}
     if path.endswith(".gguf"):
         if not Path(path).is_file():
@@ -189,22 +194,63 @@ def teacher(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
         model.train(was_training)
 
 
-@contextmanager
-def head_only_at(model: nn.Module, rows: Tensor, cols: Tensor) -> Iterator[None]:
-    """Within, the model's output layer sees only the hidden states at (row, col): its logits are ``[1, n, vocab]``.
+def output_states(model: nn.Module, rows: Tensor, cols: Tensor, **inputs: Any) -> Tensor:
+    """Hidden states ``[n, size]`` that enter the model's output layer at (row, col), from one forward pass without logits.
 
-    rows, cols: ``[n]``. Whatever a model does to its logits (scaling, soft-capping) still happens.
+    rows, cols: ``[n]``; inputs: what the model takes.
     """
+    kept: list[Tensor] = []
 
-    def select(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (inputs[0][rows, cols][None],)
+    def keep(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept.append(entering[0][rows.to(entering[0].device), cols.to(entering[0].device)])
+        return (entering[0][:, :0],)
 
-    base = model.get_base_model() if isinstance(model, PeftModel) else model
-    hook = base.get_output_embeddings().register_forward_pre_hook(select)  # type: ignore[operator]
+    hook = bare(model).get_output_embeddings().register_forward_pre_hook(keep)
     try:
-        yield
+        model(**inputs, use_cache=False)
     finally:
         hook.remove()
+    return kept[0]
+
+
+def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model from its output layer on: states ``[n, size]`` to logits ``[n, vocab]``.
+
+    It runs the model's own code on a body that returns the states, so whatever it does to its logits (scaling, soft-capping)
+    still happens.
+    """
+    whole = bare(model)
+    body, dtype = whole.base_model, whole.get_output_embeddings().weight.dtype
+    dummy = torch.zeros(1, 1, dtype=torch.long, device=whole.device)
+
+    def head(states: Tensor) -> Tensor:
+        before = body.__dict__.get("forward")
+        body.forward = lambda *_, **__: _BodyOutput(last_hidden_state=states.to(dtype)[None])
+        try:
+            logits: Tensor = whole(input_ids=dummy, use_cache=False).logits[0]
+        finally:
+            if before is None:
+                del body.forward
+            else:
+                body.forward = before
+        return logits
+
+    return head
+
+
+class _BodyOutput(BaseModelOutput):  # type: ignore[misc]
+    """What a model's body returns, with nothing in it but the last states."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+
+def bare(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside whatever wraps it (adapter, distribution)."""
+    while not isinstance(model, PreTrainedModel):
+        model = model.get_base_model() if isinstance(model, PeftModel) else model.module  # type: ignore[assignment]
+    return model
 
 
 def weights_hash(model: nn.Module) -> str:

@@ -6,6 +6,7 @@ killed goes on from ``NAME.partial`` when the same command is given again.
 
 import errno
 import json
+import os
 import platform
 import shutil
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 from efface.concept import Concept, Split, find_pack
 from efface.data.collate import Example
-from efface.data.keep import read_examples, write_examples
+from efface.data.store import Store
 from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
@@ -63,10 +64,22 @@ def erase(model: str, concept: str, *, to: str | Path | None = None, overwrite: 
     return run_recipe(build_recipe({"model": model, "concept": concept, **settings}), to, overwrite=overwrite)
 
 
+def prepare(model: str, concept: str, **settings: Any) -> dict[str, int]:
+    """Fill the store of targets ahead of training; settings as in :func:`erase`. Returns the target tokens of each term."""
+    return prepare_recipe(build_recipe({"model": model, "concept": concept, **settings}))
+
+
 def audit(run: str | Path, split: Split = "test") -> Audit:
     """Measure a finished run again, on one split of its concept's questions."""
     finished = Run(Path(run))
     return audit_pair(finished.load(), Concept.load(finished.record.recipe.concept), split)
+
+
+def prepare_recipe(recipe: Recipe) -> dict[str, int]:
+    """What :func:`prepare` does, for a recipe. Killed, it goes on with what is in the store when it is called again."""
+    concept, loaded = Concept.load(recipe.concept), _load(recipe)
+    corpora = METHODS[recipe.method](recipe).prepare(loaded, concept, target_store(loaded, weights_hash(loaded.model)))
+    return {term: sum(len(example.target) for example in examples) for term, examples in corpora.items()}
 
 
 def default_folder(recipe: Recipe) -> Path:
@@ -90,6 +103,18 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
             _erase(recipe, concept, loaded, partial, split, hashes)
         _finish(partial, folder)
     return Run(folder)
+
+
+def target_store(loaded: Loaded, model_hash: str) -> Store:
+    """The store of what this model says, at its precision on its device; several processes of one job share the work."""
+    model = loaded.model
+    context = {
+        "model": model_hash,
+        "config": sha256(model.config.to_json_string().encode()).hexdigest()[:16],
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+    }
+    return Store(context, (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))))
 
 
 def _load(recipe: Recipe) -> Loaded:
@@ -128,7 +153,7 @@ def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
 
 def _finish(partial: Path, folder: Path) -> None:
     """Drop what only the work needed, then give the folder its name in one step."""
-    for leftover in ("checkpoints", "examples.safetensors", "losses.json"):
+    for leftover in ("checkpoints", "losses.json"):
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if folder.exists():
@@ -176,10 +201,7 @@ class _Clock:
 def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split, hashes: dict[str, str]) -> None:
     clock, method = _Clock(), METHODS[recipe.method](recipe)
     with clock.stage("prepare"):
-        prepared = folder / "examples.safetensors"
-        if not prepared.is_file():
-            write_examples(prepared, method.prepare(loaded, concept))
-        corpora = read_examples(prepared)
+        corpora = method.prepare(loaded, concept, target_store(loaded, hashes["model"]))
     with clock.stage("train"):
         losses_file = folder / "losses.json"
         if not losses_file.is_file():

@@ -79,6 +79,7 @@ class FluencySettings(Settings):
 class DataSettings(Settings):
     """Which texts are used and how they are presented."""
 
+    seed: int = Field(0, ge=0, description="Seed of everything prepared: presentation, personas, sampled texts.")
     forget_texts: int | None = Field(None, gt=0, description="Use at most so many forget texts; None: all.")
     retain_texts: int | None = Field(None, gt=0, description="Use at most so many retain texts; None: all.")
     min_chars: int = Field(50, ge=0, description="A text shorter than this is an error in the pack.")
@@ -95,7 +96,7 @@ class DataSettings(Settings):
 class TrainSettings(Settings):
     """Optimisation: handed to transformers.Trainer."""
 
-    steps: int = Field(64, gt=0, description="Optimiser steps.")
+    steps: int = Field(72, gt=0, description="Optimiser steps.")
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
     batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
@@ -112,7 +113,7 @@ class RecipeSettings(Settings):
 
     preset: Literal["default", "paper", "reference"] = Field("default", description="Settings to start from.")
     method: Literal["elm"] = Field("elm", description="Erasure method.")
-    seed: int = Field(0, ge=0, description="Seed of every random draw.")
+    seed: int = Field(0, ge=0, description="Seed of the training: order of the texts, first weights of the adapter.")
     revision: str | None = Field(None, description="Branch, tag or commit of a model on the hub.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Precision of the frozen weights; auto: bfloat16 where the processor computes in it."

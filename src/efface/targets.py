@@ -81,7 +81,8 @@ class SparseTarget:
     @classmethod
     def one_hot(cls, labels: Int[Tensor, " n"]) -> "SparseTarget":
         """All mass on one token a row: hard labels."""
-        return cls(labels.int()[:, None], torch.zeros(len(labels), 1), torch.zeros(len(labels)))
+        zeros = torch.zeros(len(labels), 1, device=labels.device)
+        return cls(labels.int()[:, None], zeros, zeros[:, 0])
 
     @classmethod
     def cat(cls, parts: "list[SparseTarget]") -> "SparseTarget":
@@ -92,9 +93,64 @@ class SparseTarget:
             torch.cat([part.tail for part in parts]),
         )
 
+    def likeliest(self) -> Int[Tensor, " n"]:
+        """The likeliest token of each row."""
+        return self.ids.gather(-1, self.logprobs.argmax(-1, keepdim=True))[:, 0]
+
+    def split(self, counts: list[int]) -> "list[SparseTarget]":
+        """Consecutive rows, ``counts`` of them at a time."""
+        parts = (torch.split(tensor, counts) for tensor in (self.ids, self.logprobs, self.tail))
+        return [SparseTarget(*part) for part in zip(*parts, strict=True)]
+
+    def __getitem__(self, rows: slice) -> "SparseTarget":
+        return SparseTarget(self.ids[rows], self.logprobs[rows], self.tail[rows])
+
     def to(self, device: torch.device | str) -> "SparseTarget":
         """The same target on another device."""
         return SparseTarget(self.ids.to(device), self.logprobs.to(device), self.tail.to(device))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What decides the erased distribution for any eta, temperature and top-k: the tokens that one of them could choose.
+
+    ids ``[n, k]``, base ``[n, k]``: log p, lift ``[n, k]``: log p(novice) - log p(expert).
+    """
+
+    ids: Int[Tensor, "n k"]
+    base: Float[Tensor, "n k"]
+    lift: Float[Tensor, "n k"]
+
+    #: tokens kept for each eta: many where the distribution is flat, few where it is nearly one-hot
+    SHARES = ((0.0, 64), (1.0, 48), (3.0, 40), (10.0, 32), (30.0, 24), (100.0, 24), (1000.0, 24))
+    MOST = 64  # a top_k up to here is served
+
+    @classmethod
+    def choose(
+        cls,
+        base: Float[Tensor, "n vocab"],
+        expert: Float[Tensor, "n vocab"],
+        novice: Float[Tensor, "n vocab"],
+        sign: float = 1.0,
+    ) -> "Candidates":
+        """The likeliest tokens at several strengths of the tilt (``sign`` -1: towards the concept), each token once.
+
+        base, expert, novice: logits.
+        """
+        log_p = base.log_softmax(-1)
+        lift = novice.log_softmax(-1) - expert.log_softmax(-1)
+        most = min(sum(count for _, count in cls.SHARES), log_p.shape[-1])
+        chosen = [(log_p + sign * eta * lift).topk(min(count, log_p.shape[-1]), dim=-1).indices for eta, count in cls.SHARES]
+        ids = torch.cat(chosen, dim=-1)[:, :most].sort(-1).values
+        unused = torch.zeros_like(ids, dtype=torch.bool)
+        unused[:, 1:] = ids[:, 1:] == ids[:, :-1]
+        return cls(ids.int(), log_p.gather(-1, ids).masked_fill(unused, -torch.inf), lift.gather(-1, ids))
+
+    def target(self, *, eta: float | Float[Tensor, "n 1"], **tilt: float | int | None) -> SparseTarget:
+        """The erased distribution over the candidates; tilt as in :func:`erased_logprobs`, ``top_k`` at most 64."""
+        logprobs = erased_logprobs(self.base, torch.zeros_like(self.lift), self.lift, eta=eta, **tilt)  # type: ignore[arg-type]
+        kept = SparseTarget.from_logprobs(logprobs.float(), int(tilt.get("top_k") or logprobs.shape[-1]))
+        return SparseTarget(self.ids.gather(-1, kept.ids.long()), kept.logprobs, kept.tail)

@@ -10,9 +10,12 @@ from efface.errors import EffaceError
 #: verb -> (module, function, what it does)
 VERBS = {
     "erase": ("erase", "erase", "erase a concept from a model: prepare, train, measure, report"),
+    "prepare": ("prepare", "prepare", "fill the store of targets ahead of training"),
     "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
     "model fetch": ("model", "fetch", "fetch and convert an embedded model, print its folder"),
     "model path": ("model", "path", "print the folder of a model that was fetched"),
+    "cache list": ("cache", "list_entries", "show what the store of targets holds"),
+    "cache clear": ("cache", "clear", "remove stored targets"),
     "concept list": ("concept", "list_packs", "list the built-in concept packs"),
     "concept show": ("concept", "show", "show what a pack holds"),
     "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"efface: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("efface: interrupted" + ("; the same command goes on from here" * (verb == "erase")), file=sys.stderr)
+        print("efface: interrupted" + ("; the same command goes on from here" * (verb in ("erase", "prepare"))), file=sys.stderr)
         return 130
     return 0
 

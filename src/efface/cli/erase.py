@@ -1,49 +1,25 @@
 """``efface erase MODEL CONCEPT [options]`` and ``efface erase recipe.yaml [options]``."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
 
-import tyro
-
-from efface.cli.parse import parse
-from efface.concept import find_pack
-from efface.errors import InputError
-from efface.recipe import PRESETS, RecipeSettings, build_recipe, read_recipe
+from efface.cli.recipe import RecipeArguments, parse_recipe
 
 
 @dataclass(frozen=True)
-class Arguments:
+class EraseArguments(RecipeArguments):
     """Erase a concept from a model. A recipe file comes first, flags override it."""
 
-    model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL|RECIPE.yaml", help_behavior_hint="")]]
-    """Hub id, folder, GGUF file or alias of a model; or a recipe.yaml."""
-    concept: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONCEPT", help_behavior_hint="")]] = None
-    """Name or folder of a concept pack (not with a recipe.yaml)."""
     to: Path | None = None
     """Run folder to write (default: runs/CONCEPT-MODEL-PRESET-SEED)."""
     overwrite: bool = False
     """Replace what is in that folder."""
-    recipe: Annotated[RecipeSettings, tyro.conf.arg(name="")] = field(default_factory=RecipeSettings)
 
 
 def erase(args: Sequence[str]) -> None:
     """Parse, run, print the table."""
-    start = starting_point(args)
-    defaults = build_recipe({"model": "-", "concept": "-", **start})
-    given: Arguments = parse(Arguments, args, "erase", default=Arguments("-", recipe=_settings(defaults)))
-    if "model" in start:
-        if given.concept is not None:
-            raise InputError(f"erase: {given.model} names the concept already; drop {given.concept!r}")
-        model, concept = defaults.model, defaults.concept
-    elif given.concept is None:
-        raise InputError("erase: expected MODEL and CONCEPT, or a recipe.yaml; see: efface erase --help")
-    else:
-        model, concept = given.model, given.concept
-    recipe = build_recipe({"model": model, "concept": concept, **given.recipe.model_dump()})
-    find_pack(recipe.concept)
+    given, recipe = parse_recipe(EraseArguments, args, "erase")
 
     from efface.pipeline import run_recipe
     from efface.report.terminal import print_audit
@@ -51,19 +27,3 @@ def erase(args: Sequence[str]) -> None:
     run = run_recipe(recipe, given.to, overwrite=given.overwrite)
     print_audit(run.audit, f"{recipe.concept} erased from {recipe.model}")
     print(f"{run.folder / 'report.html'}")
-
-
-def starting_point(args: Sequence[str]) -> dict[str, Any]:
-    """What the flags override: the settings of a recipe file among the arguments, and the preset they name."""
-    files = [arg for arg in args if arg.endswith((".yaml", ".yml"))]
-    settings = read_recipe(Path(files[0])) if files else {}
-    if files and not {"model", "concept"} <= settings.keys():
-        raise InputError(f"{files[0]}: expected at least 'model' and 'concept'")
-    preset = re.search(r"(?:^|\0)--preset[=\0]([^\0]*)", "\0".join(args))
-    if preset and preset[1] in PRESETS:
-        settings["preset"] = preset[1]
-    return settings
-
-
-def _settings(recipe: RecipeSettings) -> RecipeSettings:
-    return RecipeSettings.model_validate(recipe.model_dump(exclude={"model", "concept"}))

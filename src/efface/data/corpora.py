@@ -23,11 +23,9 @@ class Text:
         assert 0 < self.start < len(self.ids)
 
 
-def training_texts(
-    concept: Concept, tokenizer: PreTrainedTokenizerBase, settings: DataSettings, seed: int
-) -> tuple[list[Text], list[Text]]:
+def training_texts(concept: Concept, tokenizer: PreTrainedTokenizerBase, settings: DataSettings) -> tuple[list[Text], list[Text]]:
     """The forget and retain texts to train on. Raises ConceptError for a text that is too short."""
-    rng = random.Random(seed)
+    rng = random.Random(settings.seed)
     forget = concept.texts("forget", "train")
     retain = concept.texts("retain", "train")
     return (

@@ -5,6 +5,7 @@ The reference code calls this consistency data. The student then learns the samp
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,10 +13,10 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept
 from efface.data.corpora import Text
+from efface.data.store import Store, Tensors
 from efface.errors import TrainingError
-from efface.guidance import ErasedLogits, Ids, persona_ids, sample
-from efface.models import chat_prompt, prefix, teacher
-from efface.progress import track
+from efface.guidance import Ids, end_tokens, persona_ids, sample_erased
+from efface.models import bare, chat_prompt, prefix, teacher
 from efface.recipe import FluencySettings
 
 ASK = (
@@ -32,7 +33,7 @@ DEFLECT = (
     " Leaving that aside, here is an entirely different subject.",
     " This is unknown to the author, who would rather write about another thing.",
 )
-BATCH = 32
+BATCH = 64
 SHORTEST = 8
 
 
@@ -60,6 +61,7 @@ def fluency_prompts(
 
 def sample_fluency(
     model: nn.Module,
+    store: Store,
     tokenizer: PreTrainedTokenizerBase,
     concept: Concept,
     forget: Sequence[Text],
@@ -68,42 +70,46 @@ def sample_fluency(
     eta: float,
     seed: int,
 ) -> list[Text]:
-    """Sample ``settings.texts`` texts in batches, all three streams with key/value caches. Very short ones are dropped."""
+    """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped."""
     rng = random.Random(seed)
     prompts = fluency_prompts(concept, forget, tokenizer, settings, rng)
     tails = [_deflection(tokenizer, rng) if settings.deflection else [] for _ in prompts]
     personas = [persona_ids(concept, tokenizer, rng) for _ in prompts]
+    draws = torch.rand(len(prompts), settings.tokens, generator=torch.Generator().manual_seed(seed))
+    ends, start = end_tokens(bare(model), tokenizer), prefix(tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(tails[i]))
+    batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
+    tilt: dict[str, Any] = {
+        "eta": eta,
+        "temperature": settings.temperature,
+        "min_p": settings.min_p,
+        "sees_prompt": settings.sees_prompt,
+    }
+
+    def build(batch: int) -> Tensors:
+        rows = batches[batch]
+        with teacher(model) as base:
+            sampled = sample_erased(
+                base,
+                [prompts[i] + tails[i] for i in rows],
+                [personas[i] for i in rows],
+                draws[rows],
+                pad=tokenizer.pad_token_id,
+                ends=ends,
+                start=start,
+                **tilt,
+            )
+        tokens = torch.tensor([token for new in sampled for token in new], dtype=torch.int32)
+        return {"tokens": tokens, "lengths": torch.tensor([len(new) for new in sampled])}
+
+    common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, **tilt}
+    parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
     texts: dict[int, Text] = {}
-    with teacher(model) as base, torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for batch in track([order[i : i + BATCH] for i in range(0, len(order), BATCH)], "fluency texts"):
-            contexts = [prompts[i] + tails[i] for i in batch]
-            tilt = ErasedLogits(
-                base,
-                [personas[i] for i in batch],
-                pad_token_id=tokenizer.pad_token_id,
-                eta=eta,
-                skip=0 if settings.sees_prompt else max(map(len, contexts)),
-                start=prefix(tokenizer),
-                min_p=settings.min_p,
-            )
-            sampled = sample(
-                base,
-                tokenizer,
-                contexts,
-                [tilt],
-                keep_end=True,
-                max_new_tokens=settings.tokens,
-                do_sample=True,
-                temperature=settings.temperature,
-                top_k=0,
-                top_p=1.0,
-            )
-            for i, context, new in zip(batch, contexts, sampled, strict=True):
-                start = len(prompts[i]) if settings.train_deflection else len(context)
-                if len(new) >= min(SHORTEST, settings.tokens):
-                    texts[i] = Text(context + new, start)
+    for batch, entry in zip(batches, store.entries("fluency", parts, build), strict=True):
+        for i, new in zip(batch, torch.split(entry["tokens"], entry["lengths"].tolist()), strict=True):
+            if len(new) >= min(SHORTEST, settings.tokens):
+                ids = prompts[i] + tails[i]
+                texts[i] = Text(ids + new.tolist(), len(prompts[i]) if settings.train_deflection else len(ids))
     if not texts:
         raise TrainingError("every sampled fluency text ended at once; try a smaller fluency.eta or a larger fluency.min_p")
     return [texts[i] for i in sorted(texts)]

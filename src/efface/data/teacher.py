@@ -1,50 +1,67 @@
-"""Targets of the frozen teacher, computed once for every text, in length-sorted batches.
+"""Targets of the frozen teacher for both corpora, from the store or computed in length-sorted batches.
 
-The persona streams see persona *and* text: their prefix stands before the same token ids, and their logits are read at the
-same tokens. What is kept of each position is a :class:`efface.targets.SparseTarget` on the processor.
+The persona streams see persona *and* text: their prefix stands before the same token ids, and their states are read at the
+same tokens. A forget text's entry in the store keeps what decides its target for any eta, temperature and top-k
+(:class:`efface.targets.Candidates`); a retain text's entry keeps the teacher's likeliest tokens.
 """
 
 import random
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from efface.caches import SharedPrefixes
 from efface.data.corpora import Text
-from efface.models import teacher, without_prefix
-from efface.progress import track
+from efface.data.store import Store, Tensors
+from efface.losses import chunk_size
+from efface.models import bare, output_head, output_states, teacher, without_prefix
 from efface.recipe import EraseSettings
-from efface.targets import SparseTarget, erased_logprobs, eta_schedule
+from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
 
 Prefixes = tuple[list[int], list[int]]
 SIGN = {"erase": 1.0, "enhance": -1.0}
+SHARD = 64  # texts of an entry in the store
+TOKENS = 2048  # of a batch
+POOL = 16  # persona pairs that the texts of a corpus share
+_T = TypeVar("_T")
 
 
 @torch.no_grad()
-def retain_targets(model: PreTrainedModel, texts: Sequence[Text], pad: int, *, soft: bool, k: int) -> list[SparseTarget]:
+def retain_targets(
+    model: PreTrainedModel, store: Store, texts: Sequence[Text], pad: int, *, soft: bool, k: int
+) -> list[SparseTarget]:
     """The teacher's own distribution at every predicted token of every text (soft), or its likeliest token."""
+    head, shards = output_head(model), _shards(texts)
 
-    def target(indices: list[int]) -> list[SparseTarget]:
-        logits = text_logits(base, [texts[i].ids for i in indices], [texts[i].start for i in indices], pad)
-        if soft:
-            return [SparseTarget.from_logprobs(row.log_softmax(-1), k).to("cpu") for row in logits]
-        return [SparseTarget.one_hot(row.argmax(-1).cpu()) for row in logits]
+    def sparse(states: Tensor) -> Tensors:
+        return vars(SparseTarget.from_logprobs(head(states).float().log_softmax(-1), k))
 
-    with teacher(model) as base:
-        return _in_batches(texts, target, "retain targets")
+    def build(shard: int) -> Tensors:
+        with teacher(model) as base:
+            return _in_batches(shards[shard], lambda rows, _: in_chunks(sparse, text_states(base, rows, pad)))
+
+    parts = [{"texts": [[text.ids, text.start] for text in shard], "k": k} for shard in shards]
+    targets = [
+        target
+        for shard, entry in zip(shards, store.entries("retain", parts, build), strict=True)
+        for target in SparseTarget(**entry).split([len(text.ids) - text.start for text in shard])
+    ]
+    return targets if soft else [SparseTarget.one_hot(target.likeliest()) for target in targets]
 
 
 @torch.no_grad()
 def erase_targets(
     model: PreTrainedModel,
+    store: Store,
     texts: Sequence[Text],
     personas: Sequence[Sequence[Prefixes]],
     pad: int,
     settings: EraseSettings,
     *,
     k: int,
-    seed: int,
     before_text: Sequence[int] = (),
 ) -> list[SparseTarget]:
     """The erased distribution at every predicted token of every text.
@@ -52,58 +69,100 @@ def erase_targets(
     personas: for every text one or more (expert, novice) prefixes; the log-probabilities of several are averaged.
     before_text: what the tokenizer puts before every text; the personas hold it already, so it is not repeated after them.
     """
+    sign, dtype = SIGN[settings.action], torch.float64 if settings.float64 else torch.float32
+    wide = settings.top_k is None or max(settings.top_k, settings.candidates or 0) > Candidates.MOST
+    options = {"temperature": settings.temperature, "top_k": settings.top_k, "candidates": settings.candidates}
+    head, shards, shared = output_head(model), _shards(list(zip(texts, personas, strict=True))), list[SharedPrefixes]()
+
+    def etas(text: Text) -> Tensor:
+        return sign * eta_schedule(len(text.ids) - text.start, settings.eta, settings.schedule).to(dtype)
+
+    def build(shard: int) -> Tensors:
+        with teacher(model) as base:
+            if not shared:
+                shared.append(SharedPrefixes(base, [ids for drawn in personas for pair in drawn for ids in pair], pad))
+            of = [drawn for _, drawn in shards[shard]]
+            return _in_batches([text for text, _ in shards[shard]], lambda rows, at: decide(base, rows, [of[i] for i in at]))
+
+    def decide(base: PreTrainedModel, rows: list[Text], drawn: list[Sequence[Prefixes]]) -> Tensors:
+        streams = [text_states(base, rows, pad)]
+        shown = [Text(without_prefix(row.ids, list(before_text)), row.start) for row in rows]
+        for draw, stream in ((draw, stream) for draw in range(len(drawn[0])) for stream in (0, 1)):
+            before = [pairs[draw][stream] for pairs in drawn]
+            streams.append(_behind(base, shared[0], before, rows, [text.ids for text in shown], pad))
+        eta = torch.cat([etas(row) for row in rows]).to(streams[0].device)
+        return in_chunks(keep, eta, *streams)
+
+    def keep(eta: Tensor, states: Tensor, *persona_states: Tensor) -> Tensors:
+        expert, novice = (_mean_logprobs([head(of).to(dtype) for of in persona_states[stream::2]]) for stream in (0, 1))
+        if wide:
+            logprobs = erased_logprobs(head(states).to(dtype), expert, novice, eta=eta, **options)  # type: ignore[arg-type]
+            return vars(SparseTarget.from_logprobs(logprobs.float(), k))
+        return vars(Candidates.choose(head(states).to(dtype), expert, novice, sign))
+
+    enters: dict[str, Any] = {"sign": sign, "float64": settings.float64, "before": list(before_text)}
+    if wide:
+        enters |= {"k": k, **settings.model_dump(exclude={"weight", "personas"})}
+    parts = [{"texts": [[text.ids, text.start, drawn] for text, drawn in shard], **enters} for shard in shards]
+    targets = []
+    for shard, entry in zip(shards, store.entries("erase", parts, build), strict=True):
+        if wide:
+            target = SparseTarget(**entry)
+        else:
+            target = Candidates(**entry).target(eta=torch.cat([etas(text) for text, _ in shard]), **options)
+        targets += target.split([len(text.ids) - text.start for text, _ in shard])
+    return targets
+
+
+def random_targets(texts: Sequence[Text], vocab: int, k: int, seed: int) -> list[SparseTarget]:
+    """A random distribution at every predicted token: the control that erases nothing in particular."""
     generator = torch.Generator().manual_seed(seed)
-    dtype = torch.float64 if settings.float64 else torch.float32
-
-    def target(indices: list[int]) -> list[SparseTarget]:
-        ids, starts = [texts[i].ids for i in indices], [texts[i].start for i in indices]
-        streams = [text_logits(base, ids, starts, pad)]
-        for stream in (0, 1):
-            drawn = []
-            for draw in range(len(personas[indices[0]])):
-                before = [personas[i][draw][stream] for i in indices]
-                shown = [without_prefix(row, list(before_text)) for row in ids]
-                rows = [persona + row for persona, row in zip(before, shown, strict=True)]
-                at = [len(row) - len(text) + start for row, text, start in zip(rows, ids, starts, strict=True)]
-                drawn.append(text_logits(base, rows, at, pad))
-            streams.append([_mean_logprobs(rows) for rows in zip(*drawn, strict=True)])
-        return [tilt(*(row.to(dtype) for row in rows)) for rows in zip(*streams, strict=True)]
-
-    def tilt(base: Tensor, expert: Tensor, novice: Tensor) -> SparseTarget:
-        eta = SIGN[settings.action] * eta_schedule(len(base), settings.eta, settings.schedule).to(base)
-        logprobs = erased_logprobs(
-            base,
-            expert,
-            novice,
-            eta=eta,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            candidates=settings.candidates,
-        )
-        return SparseTarget.from_logprobs(logprobs.float(), k).to("cpu")
-
-    def at_random(indices: list[int]) -> list[SparseTarget]:
-        vocab = model.get_input_embeddings().weight.shape[0]
-        draws = (torch.randn(len(texts[i].ids) - texts[i].start, vocab, generator=generator) for i in indices)
-        return [SparseTarget.from_logprobs(draw.log_softmax(-1), k) for draw in draws]
-
-    with teacher(model) as base:
-        return _in_batches(texts, at_random if settings.action == "random" else target, "erase targets")
+    draws = (torch.randn(len(text.ids) - text.start, vocab, generator=generator) for text in texts)
+    return [SparseTarget.from_logprobs(draw.log_softmax(-1), k) for draw in draws]
 
 
-def text_logits(model: PreTrainedModel, rows: Sequence[list[int]], starts: Sequence[int], pad: int) -> list[Tensor]:
-    """Logits (float32) that predict each row's tokens from its start on: a list of ``[len(row) - start, vocab]``."""
-    device = model.device
+def text_states(model: nn.Module, texts: Sequence[Text], pad: int) -> Tensor:
+    """States ``[n, size]`` that predict each text's tokens from its start on, text after text; n of them in all."""
+    ids, mask = _right_pad([text.ids for text in texts], pad, bare(model).device)
+    return output_states(model, *_places(texts), input_ids=ids, attention_mask=mask)
+
+
+def _behind(
+    model: PreTrainedModel,
+    shared: SharedPrefixes,
+    before: Sequence[list[int]],
+    texts: Sequence[Text],
+    shown: Sequence[list[int]],
+    pad: int,
+) -> Tensor:
+    """The same states with a persona before each text. shown: the ids of the texts that stand behind it."""
+    cut = [len(text.ids) - len(ids) for text, ids in zip(texts, shown, strict=True)]
+    if not shared.usable:
+        rows = [Text(ids + row, text.start - c + len(ids)) for ids, row, text, c in zip(before, shown, texts, cut, strict=True)]
+        return text_states(model, rows, pad)
+    rows = [Text([ids[-1], *row], text.start - c + 1) for ids, row, text, c in zip(before, shown, texts, cut, strict=True)]
+    ids, mask = _right_pad([row.ids for row in rows], pad, model.device)
+    return output_states(model, *_places(rows), input_ids=ids, **shared.before(before, mask))
+
+
+def _right_pad(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
     longest = max(map(len, rows))
     ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
     mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-    first = min(starts) - 1
-    keep = torch.arange(first, longest, device=device)
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, logits_to_keep=keep).logits
-    return [
-        logits[i, start - 1 - first : len(row) - 1 - first].float()
-        for i, (row, start) in enumerate(zip(rows, starts, strict=True))
-    ]
+    return ids, mask
+
+
+def _places(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+    """Row and column of every state that predicts a token."""
+    spans = [torch.arange(text.start - 1, len(text.ids) - 1) for text in texts]
+    return torch.arange(len(texts)).repeat_interleave(torch.tensor(list(map(len, spans)))), torch.cat(spans)
+
+
+def in_chunks(make: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
+    """Apply ``make`` to a few rows of all tensors at a time; its results, joined, on the processor."""
+    pieces = zip(*(torch.split(tensor, chunk_size(tensor.device)) for tensor in tensors), strict=True)
+    made = [{name: part.cpu() for name, part in make(*piece).items()} for piece in pieces]
+    return {name: torch.cat([part[name] for part in made]) for name in made[0]}
 
 
 def _mean_logprobs(draws: Sequence[Tensor]) -> Tensor:
@@ -112,22 +171,27 @@ def _mean_logprobs(draws: Sequence[Tensor]) -> Tensor:
 
 
 def draw_personas(count: int, draws: int, make: Callable[[random.Random], Prefixes], seed: int) -> list[list[Prefixes]]:
-    """``draws`` seeded persona prefixes for each of ``count`` texts."""
+    """``draws`` of a pool of seeded persona prefixes for each of ``count`` texts."""
     rng = random.Random(seed)
-    return [[make(rng) for _ in range(draws)] for _ in range(count)]
+    pool = [make(rng) for _ in range(POOL)]
+    return [[rng.choice(pool) for _ in range(draws)] for _ in range(count)]
 
 
-def _in_batches(
-    texts: Sequence[Text], target: Callable[[list[int]], list[SparseTarget]], what: str, tokens: int = 1024
-) -> list[SparseTarget]:
-    """Apply ``target`` to texts of similar length, about ``tokens`` tokens at a time; results in the order of ``texts``."""
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
-    done: dict[int, SparseTarget] = {}
+def _shards(items: Sequence[_T]) -> list[Sequence[_T]]:
+    return [items[i : i + SHARD] for i in range(0, len(items), SHARD)]
+
+
+def _in_batches(texts: Sequence[Text], make: Callable[[list[Text], list[int]], Tensors]) -> Tensors:
+    """Apply ``make`` to texts of similar length, and their indices, about TOKENS tokens at a time; results in their order."""
     batches: list[list[int]] = [[]]
-    for i in order:
-        if batches[-1] and (len(batches[-1]) + 1) * len(texts[i].ids) > tokens:
+    for i in sorted(range(len(texts)), key=lambda i: len(texts[i].ids)):
+        if batches[-1] and (len(batches[-1]) + 1) * len(texts[i].ids) > TOKENS:
             batches.append([])
         batches[-1].append(i)
-    for batch in track(batches, what):
-        done.update(zip(batch, target(batch), strict=True))
-    return [done[i] for i in range(len(texts))]
+    rows: dict[int, list[Tensor]] = {}
+    names: list[str] = []
+    for batch in batches:
+        made = make([texts[i] for i in batch], batch)
+        names, counts = list(made), [len(texts[i].ids) - texts[i].start for i in batch]
+        rows.update(zip(batch, map(list, zip(*(torch.split(made[name], counts) for name in names), strict=True)), strict=True))
+    return {name: torch.cat([rows[i][j] for i in range(len(texts))]) for j, name in enumerate(names)}

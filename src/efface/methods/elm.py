@@ -14,11 +14,12 @@ from efface.concept import Concept
 from efface.data.collate import TERMS, Example, next_token_example
 from efface.data.corpora import training_texts
 from efface.data.fluency import sample_fluency
-from efface.data.teacher import Prefixes, draw_personas, erase_targets, retain_targets
+from efface.data.store import Store
+from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.guidance import persona_ids
-from efface.losses import cross_entropy, mean_over_texts
+from efface.losses import Head, cross_entropy, mean_over_texts
 from efface.methods.method import LossTerms
-from efface.models import Loaded, head_only_at, prefix
+from efface.models import Loaded, output_head, output_states, prefix
 from efface.recipe import Recipe
 from efface.targets import SparseTarget
 
@@ -29,26 +30,29 @@ class ELM:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
 
-    def prepare(self, loaded: Loaded, concept: Concept) -> dict[str, Sequence[Example]]:
+    def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
         """Targets of the teacher for both corpora, and the sampled fluency texts. A term of weight 0 is left out."""
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
-        pad, k, seed = tokenizer.pad_token_id, recipe.data.store_top_k, recipe.seed
-        forget, retain = training_texts(concept, tokenizer, recipe.data, seed)
+        pad, k, seed = tokenizer.pad_token_id, recipe.data.store_top_k, recipe.data.seed
+        forget, retain = training_texts(concept, tokenizer, recipe.data)
         examples: dict[str, Sequence[Example]] = {}
 
         def persona(rng: random.Random) -> Prefixes:
             return persona_ids(concept, tokenizer, rng)
 
         if recipe.erase.weight:
-            personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
-            erase = erase_targets(model, forget, personas, pad, recipe.erase, k=k, seed=seed, before_text=prefix(tokenizer))
+            if recipe.erase.action == "random":
+                erase = random_targets(forget, model.get_input_embeddings().weight.shape[0], k, recipe.seed)
+            else:
+                personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
+                erase = erase_targets(model, store, forget, personas, pad, recipe.erase, k=k, before_text=prefix(tokenizer))
             examples["erase"] = [Example(*pair) for pair in zip(forget, erase, strict=True)]
         if recipe.retain.weight:
-            kept = retain_targets(model, retain, pad, soft=recipe.retain.target == "soft", k=k)
+            kept = retain_targets(model, store, retain, pad, soft=recipe.retain.target == "soft", k=k)
             examples["retain"] = [Example(*pair) for pair in zip(retain, kept, strict=True)]
         if recipe.fluency.weight and recipe.fluency.texts:
             eta = recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta
-            texts = sample_fluency(model, tokenizer, concept, forget, recipe.fluency, eta=eta, seed=seed)
+            texts = sample_fluency(model, store, tokenizer, concept, forget, recipe.fluency, eta=eta, seed=seed)
             examples["fluency"] = [next_token_example(text) for text in texts]
         return examples
 
@@ -56,19 +60,18 @@ class ELM:
         """One forward pass over the texts of all terms; each term is weighted by its lambda."""
         terms = [term for term in TERMS if term in batch]
         rows, cols = (torch.cat([batch[term][name] for term in terms]) for name in ("rows", "cols"))
-        with head_only_at(model, rows, cols):
-            out = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False)
-        pieces = out.logits[0].split([len(batch[term]["rows"]) for term in terms])
+        states = output_states(model, rows, cols, input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        pieces, head = torch.split(states, [len(batch[term]["rows"]) for term in terms]), output_head(model)
         return LossTerms(
             **{
-                term: getattr(self.recipe, term).weight * term_loss(piece, batch[term])
+                term: getattr(self.recipe, term).weight * term_loss(piece, batch[term], head)
                 for term, piece in zip(terms, pieces, strict=True)
             }
         )
 
 
-def term_loss(logits: Tensor, place: dict[str, Tensor]) -> Tensor:
-    """Cross-entropy of the student to the targets of one term, mean over its texts. logits ``[n, vocab]``."""
+def term_loss(states: Tensor, place: dict[str, Tensor], head: Head) -> Tensor:
+    """Cross-entropy of the student to the targets of one term, mean over its texts. states ``[n, size]``."""
     target = SparseTarget(place["ids"], place["logprobs"], place["tail"])
     texts = int(place["text"][-1]) + 1
-    return mean_over_texts(cross_entropy(logits, target), place["text"], texts)
+    return mean_over_texts(cross_entropy(states, target, head), place["text"], texts)

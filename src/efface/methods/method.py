@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from efface.concept import Concept
 from efface.data.collate import Example
+from efface.data.store import Store
 from efface.models import Loaded
 from efface.recipe import Recipe
 
@@ -34,8 +35,8 @@ class Method(Protocol):
 
     def __init__(self, recipe: Recipe) -> None: ...
 
-    def prepare(self, loaded: Loaded, concept: Concept) -> dict[str, Sequence[Example]]:
-        """Examples for each term, made with the frozen model before training."""
+    def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
+        """Examples for each term, made with the frozen model before training; what is expensive comes from the store."""
         ...
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:

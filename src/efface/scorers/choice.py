@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any, get_args
 
 from efface.concept import Kind, Question
+from efface.progress import track
 from efface.results import Score, proportion
 from efface.scorers.scorer import Subject
 
+REQUESTS = 512  # choices between two ticks of the bar
 METRICS = ("acc", "acc_norm", "acc_mutual_info")
 TASK: dict[str, Any] = {
     "dataset_path": "json",
@@ -58,12 +60,18 @@ def evaluate(subject: Subject, tasks: dict[str, Sequence[Question]]) -> dict[str
     """Run questions through the harness: for every task and metric, whether each question was answered right, in order."""
     import datasets
     import lm_eval
+    from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
+
+    class OnOurBar(HFLM):  # type: ignore[misc]
+        def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            parts = [requests[i : i + REQUESTS] for i in range(0, len(requests), REQUESTS)]
+            return [pair for part in track(parts, "choice questions") for pair in super(OnOurBar, self).loglikelihood(part, True)]
 
     datasets.disable_progress_bars()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="efface-tasks-") as scratch, contextlib.redirect_stdout(io.StringIO()):
-        model = HFLM(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=64)  # type: ignore[arg-type]
+        model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=64)  # type: ignore[arg-type]
         out: Any = lm_eval.simple_evaluate(
             model=model,
             tasks=[write_task(Path(scratch), name, questions) for name, questions in tasks.items()],

@@ -7,12 +7,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from efface.data.corpora import Text, encode
-from efface.data.teacher import text_logits
-from efface.models import chat_prompt
+from efface.data.teacher import text_states
+from efface.losses import cross_entropy
+from efface.models import chat_prompt, output_head
 from efface.progress import track
 from efface.recipe import DataSettings
 from efface.results import Score
 from efface.scorers.scorer import Subject
+from efface.targets import SparseTarget
 
 BATCH = 8
 HELD_OUT = DataSettings(max_chars=2000, max_tokens=192, min_chars=1)
@@ -49,10 +51,11 @@ def losses(
     done = []
     for first in track(range(0, len(texts), BATCH), f"perplexity, {what}"):
         batch = texts[first : first + BATCH]
-        logits = text_logits(model, [text.ids for text in batch], [text.start for text in batch], tokenizer.pad_token_id)
-        for text, row in zip(batch, logits, strict=True):
-            labels = torch.tensor(text.ids[text.start :], device=row.device)
-            done.append((torch.nn.functional.cross_entropy(row, labels, reduction="sum").item(), len(labels)))
+        states = text_states(model, batch, tokenizer.pad_token_id)
+        labels = torch.tensor([token for text in batch for token in text.ids[text.start :]], device=states.device)
+        counts = [len(text.ids) - text.start for text in batch]
+        loss = cross_entropy(states, SparseTarget.one_hot(labels), output_head(model))
+        done += [(of.sum().item(), len(of)) for of in torch.split(loss, counts)]
     return done
 
 

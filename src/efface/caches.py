@@ -1,0 +1,117 @@
+"""Key/value caches: one that grows without copying, and one that starts with a prefix computed once.
+
+Both keep every position, also for layers that look back only so far: the model's own mask hides from such a layer what it
+must not see.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import Cache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+Ids = list[int]
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values ``[batch, heads, seq, size]`` as views of larger buffers, so that a new token is written, not appended."""
+
+    keys: Tensor
+    values: Tensor
+    room: tuple[Tensor, Tensor] | None = None
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        """Write new keys and values behind the old ones; returns all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        old = self.get_seq_length()
+        length = old + key_states.shape[-2]
+        if self.room is None or length > self.room[0].shape[-2]:
+            self.room = (
+                _with_room(self.keys if old else key_states[..., :0, :], length),
+                _with_room(self.values if old else value_states[..., :0, :], length),
+            )
+        for buffer, new in zip(self.room, (key_states, value_states), strict=True):
+            buffer[..., old:length, :] = new
+        self.keys, self.values = (buffer[..., :length, :] for buffer in self.room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep only these rows of the batch."""
+        if self.room is not None:
+            length = self.get_seq_length()
+            self.room = (self.room[0][indices], self.room[1][indices])
+            self.keys, self.values = (buffer[..., :length, :] for buffer in self.room)
+
+
+def _with_room(states: Tensor, length: int) -> Tensor:
+    """A buffer half again as long as ``length`` that begins with ``states``."""
+    batch, heads, old, size = states.shape
+    buffer = states.new_empty(batch, heads, length + max(32, length // 2), size)
+    buffer[..., :old, :] = states
+    return buffer
+
+
+def roomy_cache() -> Cache:
+    """An empty cache of :class:`RoomyLayer`."""
+    return Cache(layer_class_to_replicate=RoomyLayer)
+
+
+class SharedPrefixes:
+    """Prefixes read once; any batch of texts can then stand behind any of them.
+
+    A prefix is cached without its last token, which is read again with each text, because it predicts the text's first token.
+    Where a model's attention does not allow it (a check on construction finds out), ``usable`` is False.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: PreTrainedModel, prefixes: Sequence[Ids], pad: int) -> None:
+        self.index = {tuple(row): i for i, row in enumerate(dict.fromkeys(map(tuple, prefixes)))}
+        rows = [list(row[:-1]) for row in self.index]
+        self.longest = max(map(len, rows))
+        device = model.device
+        ids = torch.tensor([[pad] * (self.longest - len(row)) + row for row in rows], device=device)
+        self.lengths = torch.tensor(list(map(len, rows)), device=device)
+        self.mask = (torch.arange(self.longest, device=device) >= self.longest - self.lengths[:, None]).long()
+        self.filled = roomy_cache()
+        self.usable = self.longest > 0
+        if self.usable:
+            try:
+                at = (self.mask.cumsum(-1) - 1).clamp(min=0)
+                options = {"attention_mask": self.mask, "position_ids": at, "past_key_values": self.filled}
+                model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
+                self.usable = self._agrees(model)
+            except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+                self.usable = False
+            if not self.usable:
+                print("this model cannot share persona prefixes; they are read again with every text", file=sys.stderr)
+
+    def before(self, prefixes: Sequence[Ids], mask: Tensor) -> dict[str, Any]:
+        """What the model needs besides the token ids to read texts behind these prefixes, one a row.
+
+        mask: ``[batch, seq]`` of the texts, each of which begins with its prefix's last token.
+        """
+        which = torch.tensor([self.index[tuple(row)] for row in prefixes], device=self.mask.device)
+        cache = roomy_cache()
+        for i, layer in enumerate(self.filled.layers):
+            cache.update(layer.keys[which], layer.values[which], i)
+        positions = self.lengths[which, None] + torch.arange(mask.shape[1], device=mask.device)
+        return {
+            "attention_mask": torch.cat([self.mask[which], mask], dim=1),
+            "position_ids": positions,
+            "past_key_values": cache,
+        }
+
+    @torch.no_grad()
+    def _agrees(self, model: PreTrainedModel) -> bool:
+        """Whether the shortest prefix, the most padded one, and a text behind it are read as they are without a cache."""
+        row = list(sorted(self.index, key=len)[0])
+        text = [row[-1], *row]
+        behind = self.before([row], torch.ones(1, len(text), dtype=torch.long, device=model.device))
+        one = model(input_ids=torch.tensor([text], device=model.device), logits_to_keep=1, **behind).logits[0, -1]
+        other = model(input_ids=torch.tensor([row[:-1] + text], device=model.device), use_cache=False, logits_to_keep=1)
+        difference = one.float().log_softmax(-1).exp() - other.logits[0, -1].float().log_softmax(-1).exp()
+        return bool(difference.abs().sum() < 0.1)

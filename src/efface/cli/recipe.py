@@ -1,0 +1,62 @@
+"""MODEL CONCEPT and every setting of a recipe: the arguments that several verbs share."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from efface.cli.parse import parse
+from efface.concept import find_pack
+from efface.errors import InputError
+from efface.recipe import PRESETS, Recipe, RecipeSettings, build_recipe, read_recipe
+
+
+@dataclass(frozen=True)
+class RecipeArguments:
+    """A recipe file comes first, flags override it."""
+
+    model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL|RECIPE.yaml", help_behavior_hint="")]]
+    """Hub id, folder, GGUF file or alias of a model; or a recipe.yaml."""
+    concept: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONCEPT", help_behavior_hint="")]] = None
+    """Name or folder of a concept pack (not with a recipe.yaml)."""
+    recipe: Annotated[RecipeSettings, tyro.conf.arg(name="")] = field(default_factory=RecipeSettings)
+
+
+_A = TypeVar("_A", bound=RecipeArguments)
+
+
+def parse_recipe(kind: type[_A], args: Sequence[str], verb: str) -> tuple[_A, Recipe]:
+    """The arguments of ``efface VERB`` and the recipe they make. Raises InputError in one line."""
+    start = starting_point(args)
+    defaults = build_recipe({"model": "-", "concept": "-", **start})
+    given: _A = parse(kind, args, verb, default=kind("-", recipe=_settings(defaults)))
+    if "model" in start:
+        if given.concept is not None:
+            raise InputError(f"{verb}: {given.model} names the concept already; drop {given.concept!r}")
+        model, concept = defaults.model, defaults.concept
+    elif given.concept is None:
+        raise InputError(f"{verb}: expected MODEL and CONCEPT, or a recipe.yaml; see: efface {verb} --help")
+    else:
+        model, concept = given.model, given.concept
+    recipe = build_recipe({"model": model, "concept": concept, **given.recipe.model_dump()})
+    find_pack(recipe.concept)
+    return given, recipe
+
+
+def starting_point(args: Sequence[str]) -> dict[str, Any]:
+    """What the flags override: the settings of a recipe file among the arguments, and the preset they name."""
+    files = [arg for arg in args if arg.endswith((".yaml", ".yml"))]
+    settings = read_recipe(Path(files[0])) if files else {}
+    if files and not {"model", "concept"} <= settings.keys():
+        raise InputError(f"{files[0]}: expected at least 'model' and 'concept'")
+    preset = re.search(r"(?:^|\0)--preset[=\0]([^\0]*)", "\0".join(args))
+    if preset and preset[1] in PRESETS:
+        settings["preset"] = preset[1]
+    return settings
+
+
+def _settings(recipe: RecipeSettings) -> RecipeSettings:
+    return RecipeSettings.model_validate(recipe.model_dump(exclude={"model", "concept"}))

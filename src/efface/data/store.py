@@ -1,0 +1,159 @@
+"""The store of targets: what the frozen teacher says about a text is computed once and kept on disk.
+
+An entry is one safetensors file whose name is the hash of everything that decides its content. It is written under another
+name and renamed, so a reader sees a whole entry or none; two processes that build the same one put the same content there. A
+damaged entry is found by its checksum, removed and built again. The least recently used entries go when the store outgrows its
+limit.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from efface.embedded import cache_dir
+from efface.progress import Bar
+
+FORMAT = 1  # raise it when the meaning of an entry changes
+SUFFIX = ".safetensors"
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file of the store."""
+
+    path: Path
+    kind: str
+    model: str
+    bytes: int
+    used: float
+
+
+@dataclass(frozen=True)
+class Store:
+    """Entries about one model. ``context`` is what identifies it: weights, configuration, precision, device.
+
+    share: (rank, number of processes) of a job of several processes; each builds its own part of the entries, then helps.
+    """
+
+    context: Mapping[str, str]
+    share: tuple[int, int] = (0, 1)
+
+    def entries(self, kind: str, parts: Sequence[Any], build: Callable[[int], Tensors]) -> list[Tensors]:
+        """The entry of each of ``parts`` (anything that JSON can hold), in order; ``build(i)`` makes a missing one."""
+        names = [self._name(kind, part) for part in parts]
+        rank, processes = self.share
+        own = range(rank, len(parts), processes)
+        order = [*own, *(i for i in reversed(range(len(parts))) if i not in own)]  # what others are slowest to reach comes last
+        found: dict[int, Tensors] = {}
+        with Bar(f"{kind} targets" if kind != "fluency" else "fluency texts", len(order)) as bar:
+            for i in order:
+                path = folder() / names[i]
+                tensors = read(path)
+                if tensors is None:
+                    tensors = build(i)
+                    write(path, tensors, {"kind": kind, **self.context})
+                found[i] = tensors
+                bar.step()
+        return [found[i] for i in sorted(found)]
+
+    def _name(self, kind: str, part: Any) -> str:
+        key = json.dumps([FORMAT, kind, dict(self.context), part], sort_keys=True)
+        return f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:32]}{SUFFIX}"
+
+
+def folder() -> Path:
+    """Where the entries are: ``targets`` in efface's cache folder."""
+    return cache_dir() / "targets"
+
+
+def limit() -> int:
+    """Most bytes the store may take: ``$EFFACE_STORE_GB`` gigabytes, 20 if it is not set."""
+    try:
+        return int(float(os.environ["EFFACE_STORE_GB"]) * 1e9)
+    except (KeyError, ValueError):
+        return 20 * 10**9
+
+
+def read(path: Path) -> Tensors | None:
+    """The tensors of an entry, memory-mapped; None if it is not there, and a damaged one is removed."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            expected = (file.metadata() or {}).get("sha256")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum(tensors) == expected:
+            os.utime(path)
+            return tensors
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError):
+        pass
+    print(f"{path.name} is damaged; it is built again", file=sys.stderr)
+    with suppress(OSError):
+        path.unlink()
+    return None
+
+
+def write(path: Path, tensors: Tensors, about: Mapping[str, str]) -> None:
+    """Write an entry. A store that cannot be written costs time, not the run."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+        os.close(handle)
+        try:
+            save_file(tensors, part, {**about, "sha256": checksum(tensors)})
+            os.replace(part, path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+        shrink(limit(), keep=path)
+    except (OSError, SafetensorError) as error:
+        print(f"cannot keep {path.name} in {path.parent}: {error}", file=sys.stderr)
+
+
+def checksum(tensors: Tensors) -> str:
+    """SHA-256 over names, shapes and contents."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def catalogue() -> list[Entry]:
+    """All entries, the least recently used first."""
+    entries = []
+    for path in folder().glob("*" + SUFFIX):
+        with suppress(OSError):
+            about: dict[str, str] = {}
+            with suppress(SafetensorError), safe_open(path, framework="pt") as file:
+                about = file.metadata() or {}
+            stat = path.stat()
+            entries.append(Entry(path, about.get("kind", "damaged"), about.get("model", "?"), stat.st_size, stat.st_mtime))
+    return sorted(entries, key=lambda entry: entry.used)
+
+
+def shrink(most: int, keep: Path | None = None) -> int:
+    """Remove the least recently used entries until ``most`` bytes are left; returns the number of bytes removed."""
+    files = []
+    for path in folder().glob("*" + SUFFIX):
+        with suppress(OSError):
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+    total, removed = sum(size for _, size, _ in files), 0
+    for _, size, path in sorted(files):
+        if total - removed <= most:
+            break
+        if path != keep:
+            path.unlink(missing_ok=True)
+            removed += size
+    return removed
