@@ -1,8 +1,7 @@
 """``make results``: every preset on the default model, three seeds, the same number of trained tokens; prints a table.
 
 Runs are kept in runs/results and made only once, so the command can be stopped and given again. Frozen weights have the same
-precision in all runs, and a batch is as large as it is in ``default`` (the loss is a mean over texts: a batch of four is four
-batches of one, accumulated).
+precision in all runs, and a batch is as large as it is in ``default``.
 """
 
 import statistics
@@ -18,6 +17,7 @@ from efface.results import Audit
 
 MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
 SEEDS = (0, 1, 2)
+BATCH = {"batch_size", "accumulation"}
 FOLDER = Path("runs/results")
 
 
@@ -38,11 +38,10 @@ def make_all() -> None:
         settings = {"model": MODEL, "concept": CONCEPT, "preset": preset, "seed": seed, "data": {"seed": seed}}
         if preset != "default":
             default = Run(FOLDER / f"default-{seed}").record
-            batch = default.recipe.train.batch_size * default.recipe.train.accumulation
             settings |= {
                 "dtype": default.recipe.dtype,
                 "data": {"seed": seed, "max_tokens": default.recipe.data.max_tokens},
-                "train": {"tokens": sum(default.tokens.values()), "batch_size": batch, "accumulation": 1},
+                "train": {"tokens": sum(default.tokens.values()), **default.recipe.train.model_dump(include=BATCH)},
             }
         print(f"== {preset}, seed {seed}", file=sys.stderr, flush=True)
         run_recipe(build_recipe(settings), folder)
