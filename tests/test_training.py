@@ -24,7 +24,7 @@ SETTINGS = {
     "data": {"max_tokens": 24},
     "fluency": {"texts": 4, "tokens": 8},
     "lora": {"layers": "all", "dropout": 0.1},
-    "train": {"steps": 6, "batch_size": 2, "checkpoint_steps": 2, "lr": 0.01},
+    "train": {"steps": 6, "batch_size": 2, "accumulation": 1, "checkpoint_steps": 2, "lr": 0.01},
 }
 
 

@@ -5,6 +5,7 @@ Nothing here looks at a model's name: decoder layers and linear modules are foun
 
 import ctypes
 import hashlib
+import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -17,13 +18,14 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
 from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
+from efface.ranks import local_rank
 from efface.recipe import LoraSettings
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -45,9 +47,12 @@ def load(
     revision: str | None = None,
     dtype: str = "auto",
     trust_remote_code: bool = False,
+    device_map: str | None = None,
+    load_in_4bit: bool = False,
 ) -> Loaded:
     """Load a decoder-only model and its tokenizer onto the best device, ready for evaluation.
 
+    device_map: spread the layers over all devices ("auto") instead; load_in_4bit: frozen weights in 4 bits (bitsandbytes).
     name: hub id, folder, ``.gguf`` file, or an alias (``smollm2-135m``). Raises ModelError in one line.
     """
     path = str(fetch(name)) if name in ALIASES else name
@@ -63,8 +68,12 @@ def load(
         raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype(dtype), use_safetensors=True, **options)
-        model = model.to(best_device()).eval()
+        placed = _placement(device_map, load_in_4bit, dtype)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=resolve_dtype(dtype), use_safetensors=True, **options, **placed
+        ).eval()
+        if not placed:
+            model = model.to(best_device())
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"cannot load model {name!r}: {reason}") from None
@@ -89,9 +98,19 @@ def _keep_freed_memory() -> None:
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def _placement(device_map: str | None, load_in_4bit: bool, dtype: str) -> dict[str, Any]:
+    """Where from_pretrained puts the weights, and in how many bits; empty: we move the whole model ourselves."""
+    if load_in_4bit:
+        if not importlib.util.find_spec("bitsandbytes"):
+            raise ModelError("load_in_4bit needs bitsandbytes; try: pip install 'efface[qlora]'")
+        bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=resolve_dtype(dtype))
+        return {"device_map": device_map or {"": best_device()}, "quantization_config": bits}
+    return {"device_map": device_map} if device_map else {}
+
+
 def best_device() -> torch.device:
-    """The accelerator if there is one, else the processor."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's accelerator if there is one, else the processor."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def has_bfloat16() -> bool:

@@ -6,7 +6,6 @@ killed goes on from ``NAME.partial`` when the same command is given again.
 
 import errno
 import json
-import os
 import platform
 import shutil
 import sys
@@ -25,6 +24,7 @@ from efface.data.store import Store
 from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
+from efface.ranks import is_main, processes, rank, wait
 from efface.recipe import Recipe, build_recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, read_json, write_json
@@ -98,10 +98,15 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
     hashes = {"model": weights_hash(loaded.model), "concept": _folder_hash(find_pack(recipe.concept))}
     with _one_line(partial):
-        _begin(partial, {"recipe": recipe.model_dump(mode="json"), "hashes": hashes}, overwrite)
-        if not (partial / LAST_WRITTEN).is_file():
+        if is_main():
+            _begin(partial, {"recipe": recipe.model_dump(mode="json"), "hashes": hashes}, overwrite)
+        wait()
+        done = (partial / LAST_WRITTEN).is_file()
+        wait()
+        if not done:
             _erase(recipe, concept, loaded, partial, split, hashes)
-        _finish(partial, folder)
+        if is_main():
+            _finish(partial, folder)
     return Run(folder)
 
 
@@ -114,11 +119,12 @@ def target_store(loaded: Loaded, model_hash: str) -> Store:
         "dtype": str(model.dtype),
         "device": model.device.type,
     }
-    return Store(context, (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))))
+    return Store(context, (rank(), processes()))
 
 
 def _load(recipe: Recipe) -> Loaded:
-    return load(recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code)
+    options = recipe.model_dump(include={"revision", "dtype", "trust_remote_code", "device_map", "load_in_4bit"})
+    return load(recipe.model, **options)
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
@@ -206,8 +212,9 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
         losses_file = folder / "losses.json"
         if not losses_file.is_file():
             student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
-            losses = train(student, loaded.tokenizer, method, corpora, recipe, folder / "checkpoints")
-            student.save_pretrained(folder / "adapter")
+            losses = train(student, loaded.tokenizer, method, corpora, recipe, folder / "checkpoints", folder / "adapter")
+            if not is_main():
+                return
             write_json(losses_file, losses)
         else:
             student = read_adapter(loaded, folder / "adapter")

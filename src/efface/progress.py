@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from efface.ranks import is_main
+
 SECONDS_BETWEEN_LINES = 10.0
 _T = TypeVar("_T")
 
@@ -23,7 +25,7 @@ class Bar:
 
     def __enter__(self) -> "Bar":
         console = Console(stderr=True)
-        if console.is_terminal:
+        if console.is_terminal and is_main():
             columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn())
             text = TextColumn("{task.description}")
             self.live = Progress(text, *columns, TextColumn("{task.fields[note]}"), console=console)
@@ -44,6 +46,8 @@ class Bar:
             self.live.update(self.task, advance=count, note=note)
             return
         now = time.monotonic()
+        if not is_main():
+            return
         if now - self.printed > SECONDS_BETWEEN_LINES or self.done >= self.total:
             self.printed = now
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)

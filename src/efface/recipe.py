@@ -99,6 +99,7 @@ class TrainSettings(Settings):
     steps: int = Field(72, gt=0, description="Optimiser steps.")
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
     batch_size: int = Field(2, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
+    checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
     accumulation: int = Field(2, gt=0, description="Forward passes for each optimiser step.")
     lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
@@ -119,6 +120,8 @@ class RecipeSettings(Settings):
         "auto", description="Precision of the frozen weights; auto: bfloat16 where the processor computes in it."
     )
     trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
+    device_map: str | None = Field(None, description="Spread the model's layers over all devices: 'auto' (see accelerate).")
+    load_in_4bit: bool = Field(False, description="Keep the frozen weights in 4 bits (QLoRA; needs bitsandbytes).")
     lora: LoraSettings = LoraSettings()
     erase: EraseSettings = EraseSettings()
     retain: RetainSettings = RetainSettings()

@@ -22,6 +22,7 @@ from efface.errors import TrainingError
 from efface.methods.method import LossTerms, Method
 from efface.models import has_bfloat16
 from efface.progress import Bar
+from efface.ranks import is_main, processes, wait
 from efface.recipe import Recipe
 
 
@@ -102,8 +103,11 @@ def quick_attention(model: PeftModel) -> Iterator[None]:
 
 
 def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedule:
-    """What the recipe's steps will see, in order; as many steps as ``train.tokens`` asks for, if it is set."""
-    per_step, ratio = recipe.train.batch_size * recipe.train.accumulation, {"retain": recipe.retain.ratio}
+    """What the recipe's steps will see, in order; as many steps as ``train.tokens`` asks for, if it is set.
+
+    Each process of a job takes a batch of its own in every pass.
+    """
+    per_step, ratio = recipe.train.batch_size * recipe.train.accumulation * processes(), {"retain": recipe.retain.ratio}
     steps = recipe.train.steps
     if recipe.train.tokens is not None:
         sizes = {term: sum(len(example.target) for example in rows) / len(rows) for term, rows in corpora.items() if rows}
@@ -118,20 +122,27 @@ def train(
     corpora: Mapping[str, Sequence[Example]],
     recipe: Recipe,
     folder: Path,
+    adapter: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train the adapter, going on from the last checkpoint in ``folder`` if there is one; returns the log of losses.
 
+    Under accelerate every process calls this; the first of them writes the adapter to ``adapter``.
     Raises TrainingError when the loss is not finite.
     """
     settings = recipe.train
     set_seed(recipe.seed)
     planned = schedule(corpora, recipe)
-    steps = len(planned) // (settings.batch_size * settings.accumulation)
+    steps = len(planned) // (settings.batch_size * settings.accumulation * processes())
+    if is_main():
+        last_checkpoint(folder)  # removes one that was cut short
+    wait()
     arguments = TrainingArguments(
         output_dir=str(folder),
         max_steps=steps,
         per_device_train_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
+        activation_checkpointing=settings.checkpointing,
+        ddp_find_unused_parameters=False,
         learning_rate=settings.lr,
         lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
         warmup_steps=settings.warmup_steps,
@@ -142,6 +153,7 @@ def train(
         save_total_limit=1,
         logging_steps=1,
         use_cpu=model.device.type == "cpu",
+        ddp_backend="gloo" if processes() > 1 and model.device.type == "cpu" else None,
         report_to="none",
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -162,5 +174,8 @@ def train(
         )
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
+        if adapter is not None:
+            trainer.save_model(str(adapter))
+            (adapter / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # no autocast after training
     return [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from efface.cli.recipe import RecipeArguments, parse_recipe
+from efface.ranks import is_main
 
 
 @dataclass(frozen=True)
@@ -25,5 +26,7 @@ def erase(args: Sequence[str]) -> None:
     from efface.report.terminal import print_audit
 
     run = run_recipe(recipe, given.to, overwrite=given.overwrite)
+    if not is_main():
+        return
     print_audit(run.audit, f"{recipe.concept} erased from {recipe.model}")
     print(f"{run.folder / 'report.html'}")

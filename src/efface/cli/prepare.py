@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efface.cli.recipe import RecipeArguments, parse_recipe
+from efface.ranks import is_main
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ def prepare(args: Sequence[str]) -> None:
     from efface.data.store import folder
     from efface.pipeline import prepare_recipe
 
-    for term, tokens in prepare_recipe(recipe).items():
-        print(f"{term:8} {tokens:,} target tokens")
-    print(folder())
+    prepared = prepare_recipe(recipe)
+    if is_main():
+        for term, tokens in prepared.items():
+            print(f"{term:8} {tokens:,} target tokens")
+        print(folder())

@@ -1,0 +1,224 @@
+"""One measurement of ``bench.py``: python -m benchmarks.measure '{"who": "efface", "part": "targets", …}' prints JSON."""
+
+import json
+import random
+import resource
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import send_to_device
+from peft.helpers import disable_input_dtype_casting
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from benchmarks import straightforward
+from efface.concept import Concept
+from efface.data.collate import Collator, Example, Schedule, next_token_example
+from efface.data.corpora import Text, training_texts
+from efface.data.fluency import fluency_prompts, sample_fluency
+from efface.data.store import Store, shrink
+from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
+from efface.guidance import end_tokens, persona_ids
+from efface.methods.elm import ELM
+from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load
+from efface.recipe import Recipe, build_recipe
+from efface.training import quick_attention, train
+
+
+class Measurement:
+    """Model, texts and settings of one task; a method for each part and implementation."""
+
+    def __init__(self, task: dict[str, Any]) -> None:
+        self.task, self.rounds = task, task["rounds"]
+        settings = {"max_tokens": task.get("length", 128)}
+        self.recipe: Recipe = build_recipe(
+            {"model": task["model"], "concept": task["concept"], "dtype": task["dtype"], "data": settings}
+        )
+        loaded = load(task["model"], dtype=task["dtype"])
+        if "vocabulary" in task:
+            loaded = with_vocabulary(loaded, task["vocabulary"])
+        self.tokenizer, self.concept = loaded.tokenizer, Concept.load(task["concept"])
+        self.pad = self.tokenizer.pad_token_id
+        forget, retain = training_texts(self.concept, self.tokenizer, self.recipe.data)
+        self.forget, self.retain = forget[: task["forget"]], retain[: task["retain"]]
+        self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})
+        self.drawn = draw_personas(len(self.forget), 1, lambda rng: persona_ids(self.concept, self.tokenizer, rng), 0)
+        self.prompts = fluency_prompts(self.concept, forget, self.tokenizer, self.fluency, random.Random(0))
+        self.ends = end_tokens(loaded.model, self.tokenizer)
+        self.store = Store({"model": "bench"})
+        self.student = attach_adapter(loaded.model, self.recipe.lora, 0)
+        self.loaded = Loaded(self.student, self.tokenizer, "", "")  # type: ignore[arg-type]
+        self.before = peak_mib()
+
+    def run(self) -> dict[str, Any]:
+        """Seconds of every round, texts a round, peak memory above what the model took."""
+        result: dict[str, Any] = getattr(self, f"{self.task['who']}_{self.task['part']}")()
+        return {**result, "peak_mib": peak_mib() - self.before}
+
+    def timed(self, work: Any, texts: int, warm: bool = True) -> dict[str, Any]:
+        if warm:
+            work()
+        seconds = []
+        for _ in range(self.rounds):
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+        return {"seconds": seconds, "texts": texts}
+
+    # target building: both corpora
+    def straightforward_targets(self) -> dict[str, Any]:
+        def work() -> None:
+            for text, pairs in zip(self.forget, self.drawn, strict=True):
+                straightforward.erase_target(self.student, text, pairs[0], self.recipe.erase)
+            for text in self.retain:
+                straightforward.retain_target(self.student, text)
+
+        return self.timed(work, len(self.forget) + len(self.retain), warm=False)
+
+    def efface_targets(self) -> dict[str, Any]:
+        def work() -> None:
+            shrink(0)
+            self.targets()
+
+        return self.timed(work, len(self.forget) + len(self.retain))
+
+    def targets(self) -> tuple[list[Example], list[Example]]:
+        k, model = self.recipe.data.store_top_k, self.student
+        erase = erase_targets(model, self.store, self.forget, self.drawn, self.pad, self.recipe.erase, k=k)  # type: ignore[arg-type]
+        kept = retain_targets(model, self.store, self.retain, self.pad, soft=True, k=k)  # type: ignore[arg-type]
+        return [Example(*pair) for pair in zip(self.forget, erase, strict=True)], [
+            Example(*pair) for pair in zip(self.retain, kept, strict=True)
+        ]
+
+    # fluency texts
+    def straightforward_fluency(self) -> dict[str, Any]:
+        def work() -> None:
+            for prompt in self.prompts:
+                straightforward.sample(self.student, prompt, self.drawn[0][0], self.ends, self.fluency)
+
+        return self.timed(work, len(self.prompts), warm=False)
+
+    def efface_fluency(self) -> dict[str, Any]:
+        def work() -> None:
+            shrink(0)
+            self.sampled()
+
+        return self.timed(work, len(self.prompts))
+
+    def sampled(self) -> list[Text]:
+        eta = float(self.fluency.eta or 0)
+        model, store = self.student, self.store
+        return sample_fluency(model, store, self.tokenizer, self.concept, self.forget, self.fluency, eta=eta, seed=0)
+
+    # one training step, targets and fluency texts at hand
+    def stand_ins(self) -> list[Text]:
+        """Texts as long as fluency texts are (their content does not change the time)."""
+        length = self.fluency.tokens
+        return [Text(prompt + random.Random(0).choices(range(100, 10_000), k=length), len(prompt)) for prompt in self.prompts]
+
+    def straightforward_training_step(self) -> dict[str, Any]:
+        corpora = {"erase": self.forget, "retain": self.retain, "fluency": self.stand_ins()}
+        personas = {i: pairs[0] for i, pairs in enumerate(self.drawn)}
+        steps = lambda: straightforward.train(self.student, corpora, personas, self.recipe, 1)  # noqa: E731
+        return self.timed(steps, self.texts_a_step(), warm=False)
+
+    def texts_a_step(self) -> int:
+        return self.recipe.train.batch_size * self.recipe.train.accumulation * (2 + self.recipe.retain.ratio)
+
+    def efface_training_step(self) -> dict[str, Any]:
+        erase, retain = self.targets()
+        corpora = {"erase": erase, "retain": retain, "fluency": [next_token_example(text) for text in self.stand_ins()]}
+        settings, method = self.recipe.train, ELM(self.recipe)
+        items = Schedule(corpora, settings.batch_size * settings.accumulation, 0, {"retain": self.recipe.retain.ratio})
+        parts = [[items[i + j] for j in range(settings.batch_size)] for i in range(0, len(items), settings.batch_size)]
+        device = bare(self.student).device
+        batches = [send_to_device(Collator(self.pad)(part), device) for part in parts]
+        flops = [sum(self.flops(batch) for batch in batches)]
+
+        def work() -> None:
+            for batch in batches:
+                with self.precision():
+                    loss = method.loss(self.student, batch).total()
+                loss.backward()
+
+        with quick_attention(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
+            result = self.timed(work, self.texts_a_step())
+        return {**result, "tflops": [flops[0] / seconds / 1e12 for seconds in result["seconds"]]}
+
+    @property
+    def bf16(self) -> bool:
+        return self.task["dtype"] == "auto" and has_bfloat16()
+
+    def precision(self) -> torch.autocast:
+        return torch.autocast(bare(self.student).device.type, torch.bfloat16, enabled=self.bf16)
+
+    def flops(self, batch: dict[str, Any]) -> float:
+        """Of the matrix products that are needed: no padding, and no gradient of frozen weights."""
+        tokens = int(batch["attention_mask"].sum())
+        positions = sum(len(batch[term]["rows"]) for term in ("erase", "retain", "fluency") if term in batch)
+        head = bare(self.student).get_output_embeddings().weight.numel()
+        return 4 * (tokens * self.layer_weights() + positions * head) + 2 * tokens * self.adapter_weights()
+
+    def layer_weights(self) -> int:
+        return sum(p.numel() for p in decoder_layers(self.student)[1].parameters() if p.ndim > 1)
+
+    def adapter_weights(self) -> int:
+        return sum(p.numel() for p in self.student.parameters() if p.requires_grad)
+
+    def efface_limit(self) -> dict[str, Any]:
+        """Forward and backward of the same model and adapter on rows without padding, with no output layer and no loss."""
+        rows = [Text([7] * 128, 1) for _ in range(8)]
+
+        def work() -> None:
+            with self.precision():
+                states = text_states(self.student, rows, self.pad)
+            states.backward(torch.ones_like(states))
+
+        self.student.train()
+        with quick_attention(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
+            result = self.timed(work, len(rows))
+        tokens = 8 * 128
+        flops = 4 * tokens * self.layer_weights() + 2 * tokens * self.adapter_weights()
+        return {**result, "tflops": [flops / seconds / 1e12 for seconds in result["seconds"]]}
+
+    # everything from nothing
+    def straightforward_whole_job(self) -> dict[str, Any]:
+        corpora = {"erase": self.forget, "retain": self.retain}
+        personas = [pairs[0] for pairs in self.drawn]
+        arguments = (self.prompts, personas, self.ends, self.recipe, self.task["steps"])
+        return self.timed(lambda: straightforward.job(self.student, corpora, *arguments), 1, warm=False)
+
+    def efface_whole_job(self) -> dict[str, Any]:
+        recipe = self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"steps": self.task["steps"]})})
+
+        def work() -> None:
+            erase, retain = self.targets()
+            corpora = {"erase": erase, "retain": retain, "fluency": [next_token_example(text) for text in self.sampled()]}
+            with tempfile.TemporaryDirectory() as folder:
+                train(self.student, self.tokenizer, ELM(recipe), corpora, recipe, Path(folder))
+
+        first = self.timed(work, 1, warm=False)
+        return {**first, "again": self.timed(work, 1, warm=False)["seconds"]}
+
+
+def with_vocabulary(loaded: Loaded, size: int) -> Loaded:
+    """A random model of six layers with a vocabulary of ``size``, in the place of the loaded one."""
+    settings = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 9}
+    config = LlamaConfig(vocab_size=size, num_key_value_heads=3, tie_word_embeddings=True, **settings)
+    model = LlamaForCausalLM(config).to(loaded.model.dtype).to(loaded.model.device).eval()
+    return Loaded(model, loaded.tokenizer, "", "")
+
+
+def peak_mib() -> float:
+    """Largest memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    with ExitStack() as quiet:
+        quiet.callback(sys.stdout.flush)
+        print(json.dumps(Measurement(json.loads(sys.argv[1])).run()))

@@ -1,0 +1,32 @@
+"""Jobs of several processes, as ``accelerate launch`` and ``torchrun`` start them: who I am, how many we are."""
+
+import os
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return int(os.environ.get("RANK", 0))
+
+
+def local_rank() -> int:
+    """Number of this process on its machine, from 0: the accelerator it takes."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def processes() -> int:
+    """How many processes share the job."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and speaks."""
+    return rank() == 0
+
+
+def wait() -> None:
+    """Return when every process has come here."""
+    if processes() > 1:
+        import torch
+        from accelerate import PartialState
+
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()

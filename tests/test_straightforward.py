@@ -1,0 +1,57 @@
+"""The fast implementation computes what the straightforward one of the benchmarks computes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from benchmarks import straightforward
+
+from efface.concept import Concept
+from efface.data.collate import Example
+from efface.data.corpora import training_texts
+from efface.data.store import Store
+from efface.data.teacher import draw_personas
+from efface.guidance import persona_ids
+from efface.methods import METHODS
+from efface.models import Loaded, attach_adapter
+from efface.recipe import Recipe, build_recipe
+from efface.training import train
+
+
+def update(student: torch.nn.Module, before: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([(p.detach() - before[name]).flatten() for name, p in student.named_parameters() if p.requires_grad])
+
+
+@pytest.mark.parametrize("weights", [{}, {"erase": {"weight": 0.0}}])
+def test_both_end_with_the_same_update(weights: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
+    recipe: Recipe = build_recipe(
+        {
+            "model": "m",
+            "concept": "c",
+            "dtype": "float32",
+            "data": {"max_tokens": 32, "store_top_k": 300},
+            "fluency": {"texts": 4, "tokens": 12, "min_p": 0.0},
+            "lora": {"layers": "1-2", "rank": 4},
+            "train": {"steps": 20, "lr": 1e-3},
+            **weights,
+        }
+    )
+    method = METHODS["elm"](recipe)
+    corpora: dict[str, list[Example]] = method.prepare(llama, zorn, Store({"model": "llama"}))  # type: ignore[assignment]
+    forget, _ = training_texts(zorn, llama.tokenizer, recipe.data)
+    drawn = draw_personas(len(forget), 1, lambda rng: persona_ids(zorn, llama.tokenizer, rng), recipe.data.seed)
+    student = attach_adapter(llama.model, recipe.lora, 0)
+    fresh = {name: p.detach().clone() for name, p in student.named_parameters()}
+    train(student, llama.tokenizer, method, corpora, recipe, tmp_path)
+    ours = update(student, fresh)
+
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            parameter.copy_(fresh[name])
+    texts = {term: [example.text for example in examples] for term, examples in corpora.items()}
+    texts.setdefault("erase", [])
+    straightforward.train(student, texts, {i: pairs[0] for i, pairs in enumerate(drawn)}, recipe, steps=20)
+    theirs = update(student, fresh)
+    assert torch.nn.functional.cosine_similarity(ours, theirs, dim=0) > 0.999
+    assert ours.norm() == pytest.approx(theirs.norm().item(), rel=0.01)
