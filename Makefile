@@ -20,10 +20,10 @@ check: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python -m benchmarks.bench
 
 results: $(READY)
-	$(BIN)/python benchmarks/presets.py
+	$(BIN)/python -m benchmarks.presets
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
