@@ -83,17 +83,13 @@ def main() -> None:
         name: statistics.mean(measured["training_step"][name]["tflops"]) / statistics.mean(measured["limit"][name]["tflops"])
         for name in ("efface", "efface float32")
     }
-    growth = {} if quick else grow(model)
+    result = {"ratios": {**table, "memory": memory, "of_limit": of_limit}, "measured": measured, "threads": os.cpu_count()}
     OUT.mkdir(parents=True, exist_ok=True)
-    result = {
-        "ratios": {**table, "memory": memory, "of_limit": of_limit},
-        "measured": measured,
-        "growth": growth,
-        "threads": os.cpu_count(),
-    }
     (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(report(result))
-    if growth:
+    print(report(result), flush=True)
+    if not quick:
+        growth = grow(model)
+        (OUT / "bench.json").write_text(json.dumps({**result, "growth": growth}, indent=2) + "\n")
         plot(growth)
 
 
@@ -106,7 +102,7 @@ def grow(model: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
             for who, dtype in (("straightforward", "float32"), ("efface", "auto")):
                 task = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, **model, way: value}
                 if way == "texts":
-                    task |= {"forget": value, "retain": 2 * value}
+                    task |= {"forget": value, "retain": 2 * value, "fluency": value}
                 row[who] = child(who=who, part="training_step", dtype=dtype, rounds=2, **task)
             ways.setdefault(way, []).append(row)
     return ways

@@ -34,25 +34,34 @@ class Measurement:
 
     def __init__(self, task: dict[str, Any]) -> None:
         self.task, self.rounds = task, task["rounds"]
-        settings = {"max_tokens": task.get("length", 128)}
-        self.recipe: Recipe = build_recipe(
-            {"model": task["model"], "concept": task["concept"], "dtype": task["dtype"], "data": settings}
-        )
+        settings: dict[str, Any] = {"data": {"max_tokens": task.get("length", 128)}}
+        if "texts" in task:
+            settings["train"] = {"batch_size": task["texts"], "accumulation": 1}
+        self.recipe: Recipe = build_recipe({**{name: task[name] for name in ("model", "concept", "dtype")}, **settings})
         loaded = load(task["model"], dtype=task["dtype"])
         if "vocabulary" in task:
             loaded = with_vocabulary(loaded, task["vocabulary"])
         self.tokenizer, self.concept = loaded.tokenizer, Concept.load(task["concept"])
         self.pad = self.tokenizer.pad_token_id
-        forget, retain = training_texts(self.concept, self.tokenizer, self.recipe.data)
+        size = task.get("vocabulary", len(self.tokenizer))
+        forget, retain = (
+            [Text([token % size for token in text.ids], text.start) for text in texts]
+            for texts in training_texts(self.concept, self.tokenizer, self.recipe.data)
+        )
         self.forget, self.retain = forget[: task["forget"]], retain[: task["retain"]]
         self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})
-        self.drawn = draw_personas(len(self.forget), 1, lambda rng: persona_ids(self.concept, self.tokenizer, rng), 0)
-        self.prompts = fluency_prompts(self.concept, forget, self.tokenizer, self.fluency, random.Random(0))
+        self.drawn = draw_personas(len(self.forget), 1, lambda rng: self.persona(rng, size), 0)
+        prompts = fluency_prompts(self.concept, forget, self.tokenizer, self.fluency, random.Random(0))
+        self.prompts = [[token % size for token in prompt] for prompt in prompts]
         self.ends = end_tokens(loaded.model, self.tokenizer)
         self.store = Store({"model": "bench"})
         self.student = attach_adapter(loaded.model, self.recipe.lora, 0)
         self.loaded = Loaded(self.student, self.tokenizer, "", "")  # type: ignore[arg-type]
         self.before = peak_mib()
+
+    def persona(self, rng: random.Random, size: int) -> tuple[list[int], list[int]]:
+        expert, novice = persona_ids(self.concept, self.tokenizer, rng)
+        return [token % size for token in expert], [token % size for token in novice]
 
     def run(self) -> dict[str, Any]:
         """Seconds of every round, texts a round, peak memory above what the model took."""

@@ -39,8 +39,8 @@ def test_a_model_that_cannot_share_says_so(model_folders: dict[str, Path], capsy
     assert "cannot share persona prefixes" in capsys.readouterr().err
 
 
-def test_a_roomy_cache_holds_what_a_plain_one_holds() -> None:
-    roomy, plain = roomy_cache(), DynamicCache()
+def test_a_roomy_cache_holds_what_a_plain_one_holds(model_folders: dict[str, Path]) -> None:
+    roomy, plain = roomy_cache(load(str(model_folders["llama"])).model), DynamicCache()
     torch.manual_seed(0)
     rows = torch.tensor([0, 2])
     for step, length in enumerate((5, 1, 1, 40, 1, 1)):
@@ -51,6 +51,6 @@ def test_a_roomy_cache_holds_what_a_plain_one_holds() -> None:
         assert torch.equal(got[0], expected[0])
         assert torch.equal(got[1], expected[1])
         if step == 2:
-            roomy.batch_select_indices(rows)
-            plain.batch_select_indices(rows)
-    assert roomy.get_seq_length() == 49
+            roomy.layers[0].reorder_cache(rows)
+            plain.layers[0].batch_select_indices(rows)
+    assert roomy.layers[0].get_seq_length() == 49

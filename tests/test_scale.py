@@ -32,21 +32,9 @@ SMALL: dict[str, Any] = {
 def launched(folder: Path, recipe: dict[str, Any], *options: str) -> subprocess.CompletedProcess[str]:
     """Two processes of ``efface erase``, as a user starts them."""
     (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
-    command += [
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-        *options,
-        "-m",
-        "efface",
-        "erase",
-    ]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "efface", "erase"]
     return subprocess.run(
-        [*command, str(folder / "recipe.yaml"), "--to", str(folder / "run")],
+        [*command, str(folder / "recipe.yaml"), "--to", str(folder / "run"), *options],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -64,6 +52,7 @@ def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
     assert done.stdout.count("report.html") == 1
     two = Run(tmp_path / "run")
     assert {path.name for path in two.folder.iterdir()} == {path.name for path in one.folder.iterdir()}
+    assert two.record.processes == 2
     assert two.record.tokens == one.record.tokens
     ours, theirs = (load_file(run.folder / "adapter" / "adapter_model.safetensors") for run in (one, two))
     assert ours.keys() == theirs.keys()

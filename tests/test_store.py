@@ -10,6 +10,7 @@ from efface.data import store as module
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors, catalogue, folder, shrink
 from efface.data.teacher import erase_targets, retain_targets
+from efface.errors import InputError
 from efface.models import Loaded
 from efface.recipe import EraseSettings
 from efface.targets import erased_logprobs, eta_schedule
@@ -57,9 +58,10 @@ def test_a_damaged_entry_is_built_again(damage: str) -> None:
     (expected,) = ask(build, ["x"])
     (path,) = folder().iterdir()
     whole = path.read_bytes()
+    path.unlink()  # what was read is still mapped
     if damage == "foreign":
         ask(build, ["other"])
-        (other,) = (file for file in folder().iterdir() if file != path)
+        (other,) = folder().iterdir()
         path.write_bytes(other.read_bytes()[:-3] + b"abc")
     else:
         path.write_bytes({"flipped": whole[:-1] + bytes([whole[-1] ^ 1]), "cut": whole[:-9], "empty": b""}[damage])
@@ -93,11 +95,30 @@ def test_a_store_that_cannot_be_written_costs_only_time(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "replace", full)
+    monkeypatch.setattr(module, "save_file", full)
     build = Builder()
     assert ask(build, ["x"])[0]["ids"].tolist() == [0, 1, 2, 3]
     assert "cannot keep erase-" in capsys.readouterr().err
     assert list(folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("limit", ["inf", "nan", "-1", "10GB"])
+def test_a_wrong_limit_is_one_line(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EFFACE_STORE_GB", limit)
+    with pytest.raises(InputError, match="EFFACE_STORE_GB: expected a number of gigabytes"):
+        module.limit()
+
+
+def test_what_a_kill_left_half_written_goes() -> None:
+    ask(Builder(), ["x"])
+    old, new = folder() / ".erase-1.part", folder() / ".erase-2.part"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    shrink(10**9)
+    assert not old.exists()
+    assert new.exists()
+    assert len(catalogue()) == 1
 
 
 def test_two_processes_share_the_work_and_may_meet() -> None:

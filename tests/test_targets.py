@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from efface.targets import SparseTarget, erased_logprobs, eta_schedule
+from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
 
 torch.manual_seed(0)
 BASE, EXPERT, NOVICE = torch.randn(3, 7, 40).mul(3).unbind()
@@ -70,3 +70,25 @@ def test_sparse_target_keeps_the_likeliest_and_their_rest() -> None:
     torch.testing.assert_close(whole.logprobs, logprobs)
     assert whole.tail.sum() == 0
     assert len(SparseTarget.cat([target, target])) == 14
+
+
+def test_fewer_candidates_than_top_k_list_no_token_twice() -> None:
+    torch.manual_seed(0)
+    base, expert, novice = (torch.randn(6, 900) * 3 for _ in range(3))
+    target = Candidates.choose(base, expert, novice).target(eta=3.0, top_k=50, candidates=20)
+    assert target.ids.shape == (6, 20)
+    assert all(len(set(row)) == 20 for row in target.ids.tolist())
+    exact = erased_logprobs(base, expert, novice, eta=3.0, top_k=50, candidates=20).exp()
+    got = torch.zeros_like(exact).scatter(-1, target.ids.long(), target.logprobs.exp())
+    torch.testing.assert_close(got, exact, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("eta", [0.5, 2.0, 20.0, 450.0, 1000.0])
+def test_candidates_hold_what_any_eta_chooses(eta: float) -> None:
+    torch.manual_seed(1)
+    base = torch.randn(20, 5000) * 3
+    expert, novice = (base + 0.7 * torch.randn(20, 5000) for _ in range(2))  # a persona shifts the base a little
+    target = Candidates.choose(base, expert, novice).target(eta=eta, top_k=50)
+    exact = erased_logprobs(base, expert, novice, eta=eta, top_k=50).exp()
+    got = torch.zeros_like(exact).scatter(-1, target.ids.long(), target.logprobs.exp())
+    assert (got - exact).abs().sum(-1).max() < 0.05

@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 Ids = list[int]
+ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -39,11 +40,11 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = (buffer[..., :length, :] for buffer in self.room)
         return self.keys, self.values
 
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep only these rows of the batch."""
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep these rows of the batch, in this order."""
         if self.room is not None:
-            length = self.get_seq_length()
-            self.room = (self.room[0][indices], self.room[1][indices])
+            length, rows = self.get_seq_length(), beam_idx.to(self.room[0].device)
+            self.room = (self.room[0][rows], self.room[1][rows])
             self.keys, self.values = (buffer[..., :length, :] for buffer in self.room)
 
 
@@ -55,9 +56,11 @@ def _with_room(states: Tensor, length: int) -> Tensor:
     return buffer
 
 
-def roomy_cache() -> Cache:
-    """An empty cache of :class:`RoomyLayer`."""
-    return Cache(layer_class_to_replicate=RoomyLayer)
+def roomy_cache(model: PreTrainedModel) -> DynamicCache:
+    """An empty cache for this model, its attention layers with room; other kinds of layers as transformers makes them."""
+    cache = DynamicCache(config=model.config)
+    cache.layers = [RoomyLayer() if type(layer) in ATTENTION else layer for layer in cache.layers]
+    return cache
 
 
 class SharedPrefixes:
@@ -69,6 +72,7 @@ class SharedPrefixes:
 
     @torch.no_grad()
     def __init__(self, model: PreTrainedModel, prefixes: Sequence[Ids], pad: int) -> None:
+        self.model = model
         self.index = {tuple(row): i for i, row in enumerate(dict.fromkeys(map(tuple, prefixes)))}
         rows = [list(row[:-1]) for row in self.index]
         self.longest = max(map(len, rows))
@@ -76,14 +80,14 @@ class SharedPrefixes:
         ids = torch.tensor([[pad] * (self.longest - len(row)) + row for row in rows], device=device)
         self.lengths = torch.tensor(list(map(len, rows)), device=device)
         self.mask = (torch.arange(self.longest, device=device) >= self.longest - self.lengths[:, None]).long()
-        self.filled = roomy_cache()
+        self.filled = roomy_cache(model)
         self.usable = self.longest > 0
         if self.usable:
             try:
                 at = (self.mask.cumsum(-1) - 1).clamp(min=0)
                 options = {"attention_mask": self.mask, "position_ids": at, "past_key_values": self.filled}
                 model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
-                self.usable = self._agrees(model)
+                self.usable = self._agrees()
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
                 self.usable = False
             if not self.usable:
@@ -95,9 +99,10 @@ class SharedPrefixes:
         mask: ``[batch, seq]`` of the texts, each of which begins with its prefix's last token.
         """
         which = torch.tensor([self.index[tuple(row)] for row in prefixes], device=self.mask.device)
-        cache = roomy_cache()
+        cache = roomy_cache(self.model)
         for i, layer in enumerate(self.filled.layers):
-            cache.update(layer.keys[which], layer.values[which], i)
+            rows = which.to(layer.keys.device)
+            cache.update(layer.keys[rows], layer.values[rows], i)
         positions = self.lengths[which, None] + torch.arange(mask.shape[1], device=mask.device)
         return {
             "attention_mask": torch.cat([self.mask[which], mask], dim=1),
@@ -106,9 +111,9 @@ class SharedPrefixes:
         }
 
     @torch.no_grad()
-    def _agrees(self, model: PreTrainedModel) -> bool:
+    def _agrees(self) -> bool:
         """Whether the shortest prefix, the most padded one, and a text behind it are read as they are without a cache."""
-        row = list(sorted(self.index, key=len)[0])
+        model, row = self.model, list(sorted(self.index, key=len)[0])
         text = [row[-1], *row]
         behind = self.before([row], torch.ones(1, len(text), dtype=torch.long, device=model.device))
         one = model(input_ids=torch.tensor([text], device=model.device), logits_to_keep=1, **behind).logits[0, -1]

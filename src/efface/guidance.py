@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
 
-from efface.caches import roomy_cache
+from efface.caches import Ids, roomy_cache
 from efface.concept import Concept
 from efface.models import prefix, teacher, without_prefix
 from efface.targets import erased_logprobs
 
-Ids = list[int]
 CROWDED = 0.75  # below this share of rows that go on, the others leave the batch
 
 
@@ -168,7 +167,7 @@ def sample_erased(
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
     new, mask = left_pad(rows, pad, base.device)
-    cache, alive = roomy_cache(), torch.arange(len(prompts), device=base.device)
+    cache, alive = roomy_cache(base), torch.arange(len(prompts), device=base.device)
     sampled: list[Ids] = [[] for _ in prompts]
     for draw in draws.to(base.device, torch.float32).T:
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
@@ -187,7 +186,7 @@ def sample_erased(
         if going.float().mean() < CROWDED:
             kept = going.nonzero()[:, 0]
             rows_kept = torch.cat([kept + stream * len(alive) for stream in range(3)])
-            cache.batch_select_indices(rows_kept)
+            cache.reorder_cache(rows_kept)
             alive, tokens, mask = alive[kept], tokens[kept], mask[rows_kept]
         new = tokens.repeat(3)[:, None]
         mask = torch.cat([mask, torch.ones_like(new)], dim=1)

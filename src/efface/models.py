@@ -25,7 +25,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
-from efface.ranks import local_rank
+from efface.ranks import local_rank, processes
 from efface.recipe import LoraSettings
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -100,6 +100,8 @@ def _keep_freed_memory() -> None:
 
 def _placement(device_map: str | None, load_in_4bit: bool, dtype: str) -> dict[str, Any]:
     """Where from_pretrained puts the weights, and in how many bits; empty: we move the whole model ourselves."""
+    if device_map and processes() > 1:
+        raise ModelError("device_map spreads one process over all devices; drop it, or start a single process")
     if load_in_4bit:
         if not importlib.util.find_spec("bitsandbytes"):
             raise ModelError("load_in_4bit needs bitsandbytes; try: pip install 'efface[qlora]'")
@@ -239,19 +241,21 @@ def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
     still happens.
     """
     whole = bare(model)
-    body, dtype = whole.base_model, whole.get_output_embeddings().weight.dtype
+    body, dtype = whole.get_decoder(), whole.get_output_embeddings().weight.dtype
     dummy = torch.zeros(1, 1, dtype=torch.long, device=whole.device)
 
     def head(states: Tensor) -> Tensor:
         before = body.__dict__.get("forward")
         body.forward = lambda *_, **__: _BodyOutput(last_hidden_state=states.to(dtype)[None])
         try:
-            logits: Tensor = whole(input_ids=dummy, use_cache=False).logits[0]
+            logits: Tensor = whole(input_ids=dummy, use_cache=False).logits[0].to(states.device)
         finally:
             if before is None:
                 del body.forward
             else:
                 body.forward = before
+        if len(logits) != len(states):
+            raise ModelError(f"{type(whole).__name__} is not supported: its output layer cannot be run on its own")
         return logits
 
     return head

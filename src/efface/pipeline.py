@@ -20,7 +20,7 @@ from typing import Any
 
 from efface.concept import Concept, Split, find_pack
 from efface.data.collate import Example
-from efface.data.store import Store
+from efface.data.store import Store, limit
 from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
@@ -31,7 +31,7 @@ from efface.results import Audit, RunRecord, read_json, write_json
 from efface.scorers.verify import audit_pair
 from efface.training import schedule, train
 
-LAST_WRITTEN = "README.md"
+LOSSES, LAST_WRITTEN = "losses.json", "README.md"  # written after training, and at the very end
 FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
 
@@ -99,12 +99,13 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     hashes = {"model": weights_hash(loaded.model), "concept": _folder_hash(find_pack(recipe.concept))}
     with _one_line(partial):
         if is_main():
-            _begin(partial, {"recipe": recipe.model_dump(mode="json"), "hashes": hashes}, overwrite)
+            started = {"recipe": recipe.model_dump(mode="json"), "hashes": hashes, "processes": processes()}
+            _begin(partial, started, overwrite)
         wait()
-        done = (partial / LAST_WRITTEN).is_file()
-        wait()
+        done, trained = ((partial / name).is_file() for name in (LAST_WRITTEN, LOSSES))
+        wait()  # every process has looked before the first of them writes
         if not done:
-            _erase(recipe, concept, loaded, partial, split, hashes)
+            _erase(recipe, concept, loaded, partial, split, hashes, trained=trained)
         if is_main():
             _finish(partial, folder)
     return Run(folder)
@@ -113,6 +114,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
 def target_store(loaded: Loaded, model_hash: str) -> Store:
     """The store of what this model says, at its precision on its device; several processes of one job share the work."""
     model = loaded.model
+    limit()  # a wrong limit is said before any work
     context = {
         "model": model_hash,
         "config": sha256(model.config.to_json_string().encode()).hexdigest()[:16],
@@ -159,7 +161,7 @@ def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
 
 def _finish(partial: Path, folder: Path) -> None:
     """Drop what only the work needed, then give the folder its name in one step."""
-    for leftover in ("checkpoints", "losses.json"):
+    for leftover in ("checkpoints", LOSSES):
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if folder.exists():
@@ -176,7 +178,8 @@ def _one_line(partial: Path) -> Iterator[None]:
     except UnfinishedRunError:
         raise
     except EffaceError:
-        shutil.rmtree(partial, ignore_errors=True)
+        if is_main():
+            shutil.rmtree(partial, ignore_errors=True)
         raise
     except Exception as error:  # a full disk surfaces as different exceptions of different libraries
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -204,20 +207,22 @@ class _Clock:
         self.seconds[name] = round(time.monotonic() - start, 1)
 
 
-def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split, hashes: dict[str, str]) -> None:
+def _erase(
+    recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split, hashes: dict[str, str], *, trained: bool
+) -> None:
     clock, method = _Clock(), METHODS[recipe.method](recipe)
     with clock.stage("prepare"):
         corpora = method.prepare(loaded, concept, target_store(loaded, hashes["model"]))
     with clock.stage("train"):
-        losses_file = folder / "losses.json"
-        if not losses_file.is_file():
+        if not trained:
             student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
             losses = train(student, loaded.tokenizer, method, corpora, recipe, folder / "checkpoints", folder / "adapter")
-            if not is_main():
-                return
-            write_json(losses_file, losses)
-        else:
+            if is_main():
+                write_json(folder / LOSSES, losses)
+        elif is_main():
             student = read_adapter(loaded, folder / "adapter")
+    if not is_main():
+        return
     erased = Loaded(student.eval(), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
     with clock.stage("audit"):
         measured = audit_pair(erased, concept, split, base_key=f"{hashes['model']} {hashes['concept']}")
@@ -228,7 +233,8 @@ def _erase(recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split
         tokens=_trained_tokens(recipe, corpora),
         seconds=clock.seconds,
         peak_gib=_peak_gib(),
-        losses=json.loads(losses_file.read_text()),
+        losses=json.loads((folder / LOSSES).read_text()),
+        processes=processes(),
     )
     write_json(folder / "audit.json", measured)
     write_json(folder / "run.json", record)

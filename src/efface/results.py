@@ -58,6 +58,7 @@ class RunRecord(_Result):
     tokens: dict[str, int]
     seconds: dict[str, float]
     peak_gib: float | None = None
+    processes: int = 1
     losses: list[dict[str, float]]
 
 

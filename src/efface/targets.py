@@ -115,7 +115,7 @@ class SparseTarget:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What decides the erased distribution for any eta, temperature and top-k: the tokens that one of them could choose.
+    """What decides the erased distribution for eta from 0 to 1,000, any temperature and a small top-k.
 
     ids ``[n, k]``, base ``[n, k]``: log p, lift ``[n, k]``: log p(novice) - log p(expert).
     """
@@ -124,9 +124,9 @@ class Candidates:
     base: Float[Tensor, "n k"]
     lift: Float[Tensor, "n k"]
 
-    #: tokens kept for each eta: many where the distribution is flat, few where it is nearly one-hot
+    #: the likeliest tokens at each eta are kept: many where the distribution is flat, few where it is nearly one-hot
     SHARES = ((0.0, 64), (1.0, 48), (3.0, 40), (10.0, 32), (30.0, 24), (100.0, 24), (1000.0, 24))
-    MOST = 64  # a top_k up to here is served
+    MOST_TOKENS, MOST_ETA = 64, 1000.0
 
     @classmethod
     def choose(
@@ -142,15 +142,17 @@ class Candidates:
         """
         log_p = base.log_softmax(-1)
         lift = novice.log_softmax(-1) - expert.log_softmax(-1)
-        most = min(sum(count for _, count in cls.SHARES), log_p.shape[-1])
-        chosen = [(log_p + sign * eta * lift).topk(min(count, log_p.shape[-1]), dim=-1).indices for eta, count in cls.SHARES]
-        ids = torch.cat(chosen, dim=-1)[:, :most].sort(-1).values
+        if log_p.shape[-1] <= sum(count for _, count in cls.SHARES):
+            return cls(torch.arange(log_p.shape[-1], device=log_p.device).expand_as(log_p).int(), log_p, lift)
+        chosen = [(log_p + sign * eta * lift).topk(count, dim=-1).indices for eta, count in cls.SHARES]
+        ids = torch.cat(chosen, dim=-1).sort(-1).values
         unused = torch.zeros_like(ids, dtype=torch.bool)
         unused[:, 1:] = ids[:, 1:] == ids[:, :-1]
         return cls(ids.int(), log_p.gather(-1, ids).masked_fill(unused, -torch.inf), lift.gather(-1, ids))
 
     def target(self, *, eta: float | Float[Tensor, "n 1"], **tilt: float | int | None) -> SparseTarget:
-        """The erased distribution over the candidates; tilt as in :func:`erased_logprobs`, ``top_k`` at most 64."""
+        """The erased distribution over the candidates; tilt as in :func:`erased_logprobs`: ``top_k`` to 64, eta to 1,000."""
         logprobs = erased_logprobs(self.base, torch.zeros_like(self.lift), self.lift, eta=eta, **tilt)  # type: ignore[arg-type]
-        kept = SparseTarget.from_logprobs(logprobs.float(), int(tilt.get("top_k") or logprobs.shape[-1]))
+        most = min(int(tilt.get(name) or logprobs.shape[-1]) for name in ("top_k", "candidates"))  # no token twice
+        kept = SparseTarget.from_logprobs(logprobs.float(), most)
         return SparseTarget(self.ids.gather(-1, kept.ids.long()), kept.logprobs, kept.tail)

@@ -55,7 +55,8 @@ class EraseTrainer(Trainer):  # type: ignore[misc]
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of every term since the last log line."""
         if "loss" in logs and self._counted:
-            logs.update({name: value / self._counted for name, value in self._sums.items()})
+            means = torch.tensor([value / self._counted for value in self._sums.values()], device=self.args.device)
+            logs.update(zip(self._sums, self.accelerator.reduce(means, "mean").tolist(), strict=True))
             self._sums, self._counted = {}, 0
         super().log(logs, start_time)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from efface.errors import EffaceError
+from efface.ranks import is_main
 
 #: verb -> (module, function, what it does)
 VERBS = {
@@ -48,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _quiet()
         getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
     except EffaceError as error:
-        print(f"efface: {error}", file=sys.stderr)
+        if is_main():
+            print(f"efface: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("efface: interrupted" + ("; the same command goes on from here" * (verb in ("erase", "prepare"))), file=sys.stderr)

@@ -4,12 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from efface.cli.parse import parse
-
-
-@dataclass(frozen=True)
-class NoArguments:
-    """Nothing to set."""
+from efface.cli.parse import Nothing, parse
 
 
 @dataclass(frozen=True)
@@ -22,7 +17,7 @@ class ClearArguments:
 
 def list_entries(args: Sequence[str]) -> None:
     """Print entries and bytes by model and kind."""
-    parse(NoArguments, args, "cache list")
+    parse(Nothing, args, "cache list")
 
     from efface.data.store import catalogue, folder, limit
 
@@ -39,6 +34,6 @@ def clear(args: Sequence[str]) -> None:
     """Remove entries; print how much went."""
     given = parse(ClearArguments, args, "cache clear")
 
-    from efface.data.store import shrink
+    from efface.data.store import as_bytes, shrink
 
-    print(f"{shrink(int(given.keep_gb * 1e9)) / 1e6:.1f} MB removed")
+    print(f"{shrink(as_bytes(given.keep_gb, '--keep-gb')) / 1e6:.1f} MB removed")

@@ -10,15 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from efface.cli.parse import parse
+from efface.cli.parse import Nothing, parse
 from efface.concept import Concept, builtin_packs
 from efface.errors import ConceptError
 from efface.recipe import DataSettings
-
-
-@dataclass(frozen=True)
-class Nothing:
-    """No arguments."""
 
 
 @dataclass(frozen=True)

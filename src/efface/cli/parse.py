@@ -5,6 +5,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import tyro
@@ -12,6 +13,13 @@ import tyro
 from efface.errors import InputError
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No arguments."""
+
+
 FRAME = "╭╮╰╯│─"
 
 

@@ -11,11 +11,12 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from efface.caches import Ids
 from efface.concept import Concept
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.errors import TrainingError
-from efface.guidance import Ids, end_tokens, persona_ids, sample_erased
+from efface.guidance import end_tokens, persona_ids, sample_erased
 from efface.models import bare, chat_prompt, prefix, teacher
 from efface.recipe import FluencySettings
 

@@ -8,9 +8,10 @@ limit.
 
 import hashlib
 import json
+import math
 import os
 import sys
-import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,10 +23,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from efface.embedded import cache_dir
+from efface.errors import InputError
 from efface.progress import Bar
+from efface.ranks import wait
 
 FORMAT = 1  # raise it when the meaning of an entry changes
-SUFFIX = ".safetensors"
+SUFFIX, PART = ".safetensors", ".part"
 Tensors = dict[str, Tensor]
 
 
@@ -44,7 +47,8 @@ class Entry:
 class Store:
     """Entries about one model. ``context`` is what identifies it: weights, configuration, precision, device.
 
-    share: (rank, number of processes) of a job of several processes; each builds its own part of the entries, then helps.
+    share: (rank, number of processes) of a job of several processes; each builds its own part of the entries, waits for
+    the others and reads theirs.
     """
 
     context: Mapping[str, str]
@@ -54,18 +58,19 @@ class Store:
         """The entry of each of ``parts`` (anything that JSON can hold), in order; ``build(i)`` makes a missing one."""
         names = [self._name(kind, part) for part in parts]
         rank, processes = self.share
-        own = range(rank, len(parts), processes)
-        order = [*own, *(i for i in reversed(range(len(parts))) if i not in own)]  # what others are slowest to reach comes last
         found: dict[int, Tensors] = {}
-        with Bar(f"{kind} targets" if kind != "fluency" else "fluency texts", len(order)) as bar:
-            for i in order:
-                path = folder() / names[i]
-                tensors = read(path)
-                if tensors is None:
-                    tensors = build(i)
-                    write(path, tensors, {"kind": kind, **self.context})
-                found[i] = tensors
-                bar.step()
+        with Bar(f"{kind} targets" if kind != "fluency" else "fluency texts", len(parts)) as bar:
+            for mine in (True, False):
+                for i in (i for i in range(len(parts)) if (i % processes == rank) == mine):
+                    path = folder() / names[i]
+                    tensors = read(path)
+                    if tensors is None:
+                        built = build(i)
+                        write(path, built, {"kind": kind, **self.context})
+                        tensors = read(path) or built  # what is on disk is what every process uses
+                    found[i] = tensors
+                    bar.step()
+                wait()  # the others' entries are there now
         return [found[i] for i in sorted(found)]
 
     def _name(self, kind: str, part: Any) -> str:
@@ -79,11 +84,19 @@ def folder() -> Path:
 
 
 def limit() -> int:
-    """Most bytes the store may take: ``$EFFACE_STORE_GB`` gigabytes, 20 if it is not set."""
+    """Most bytes the store may take: ``$EFFACE_STORE_GB`` gigabytes, 20 if it is not set. Raises InputError for no number."""
+    return as_bytes(os.environ.get("EFFACE_STORE_GB", "20"), "EFFACE_STORE_GB")
+
+
+def as_bytes(gigabytes: str | float, name: str) -> int:
+    """Gigabytes that a user gave, in bytes. Raises InputError."""
     try:
-        return int(float(os.environ["EFFACE_STORE_GB"]) * 1e9)
-    except (KeyError, ValueError):
-        return 20 * 10**9
+        value = float(gigabytes)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{name}: expected a number of gigabytes, 0 or more, got {gigabytes!r}")
+    return int(value * 1e9)
 
 
 def read(path: Path) -> Tensors | None:
@@ -92,13 +105,14 @@ def read(path: Path) -> Tensors | None:
         with safe_open(path, framework="pt") as file:
             expected = (file.metadata() or {}).get("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if checksum(tensors) == expected:
+    except OSError:
+        return None  # not there, or not ours to read
+    except SafetensorError:
+        tensors, expected = {}, None
+    if tensors and checksum(tensors) == expected:
+        with suppress(OSError):
             os.utime(path)
-            return tensors
-    except FileNotFoundError:
-        return None
-    except (OSError, SafetensorError):
-        pass
+        return tensors
     print(f"{path.name} is damaged; it is built again", file=sys.stderr)
     with suppress(OSError):
         path.unlink()
@@ -109,16 +123,25 @@ def write(path: Path, tensors: Tensors, about: Mapping[str, str]) -> None:
     """Write an entry. A store that cannot be written costs time, not the run."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-        os.close(handle)
+        part = path.with_name(f".{path.stem}-{os.getpid()}{PART}")
         try:
             save_file(tensors, part, {**about, "sha256": checksum(tensors)})
-            os.replace(part, path)
+            _publish(part, path)
         finally:
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
         shrink(limit(), keep=path)
     except (OSError, SafetensorError) as error:
         print(f"cannot keep {path.name} in {path.parent}: {error}", file=sys.stderr)
+
+
+def _publish(part: Path, path: Path) -> None:
+    """Give a whole file its name; if another process was faster, its entry stays."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links
+        os.replace(part, path)
 
 
 def checksum(tensors: Tensors) -> str:
@@ -144,7 +167,14 @@ def catalogue() -> list[Entry]:
 
 
 def shrink(most: int, keep: Path | None = None) -> int:
-    """Remove the least recently used entries until ``most`` bytes are left; returns the number of bytes removed."""
+    """Remove the least recently used entries until ``most`` bytes are left; returns the number of bytes removed.
+
+    What a killed process left half-written goes too, an hour after.
+    """
+    for path in folder().glob(f".*{PART}"):
+        with suppress(OSError):
+            if path.stat().st_mtime < time.time() - 3600:
+                path.unlink()
     files = []
     for path in folder().glob("*" + SUFFIX):
         with suppress(OSError):

@@ -1,7 +1,7 @@
 """Targets of the frozen teacher for both corpora, from the store or computed in length-sorted batches.
 
 The persona streams see persona *and* text: their prefix stands before the same token ids, and their states are read at the
-same tokens. A forget text's entry in the store keeps what decides its target for any eta, temperature and top-k
+same tokens. A forget text's entry in the store keeps what decides its target for other eta, temperature and top-k
 (:class:`efface.targets.Candidates`); a retain text's entry keeps the teacher's likeliest tokens.
 """
 
@@ -70,7 +70,8 @@ def erase_targets(
     before_text: what the tokenizer puts before every text; the personas hold it already, so it is not repeated after them.
     """
     sign, dtype = SIGN[settings.action], torch.float64 if settings.float64 else torch.float32
-    wide = settings.top_k is None or max(settings.top_k, settings.candidates or 0) > Candidates.MOST
+    wide = settings.top_k is None or max(settings.top_k, settings.candidates or 0) > Candidates.MOST_TOKENS
+    wide = wide or settings.eta > Candidates.MOST_ETA
     options = {"temperature": settings.temperature, "top_k": settings.top_k, "candidates": settings.candidates}
     head, shards, shared = output_head(model), _shards(list(zip(texts, personas, strict=True))), list[SharedPrefixes]()
 

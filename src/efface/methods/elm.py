@@ -42,7 +42,7 @@ class ELM:
 
         if recipe.erase.weight:
             if recipe.erase.action == "random":
-                erase = random_targets(forget, model.get_input_embeddings().weight.shape[0], k, recipe.seed)
+                erase = random_targets(forget, model.get_input_embeddings().weight.shape[0], k, seed)
             else:
                 personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
                 erase = erase_targets(model, store, forget, personas, pad, recipe.erase, k=k, before_text=prefix(tokenizer))
