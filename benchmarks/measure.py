@@ -1,8 +1,8 @@
 """One measurement of ``bench.py``: python -m benchmarks.measure '{"who": "efface", "part": "targets", …}' prints JSON."""
 
+import ctypes
 import json
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -26,7 +26,8 @@ from efface.guidance import end_tokens, persona_ids
 from efface.methods.elm import ELM
 from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load
 from efface.recipe import Recipe, build_recipe
-from efface.training import quick_attention, train
+from efface.states import without_padding
+from efface.training import train
 
 
 class Measurement:
@@ -57,7 +58,7 @@ class Measurement:
         self.store = Store({"model": "bench"})
         self.student = attach_adapter(loaded.model, self.recipe.lora, 0)
         self.loaded = Loaded(self.student, self.tokenizer, "", "")  # type: ignore[arg-type]
-        self.before = peak_mib()
+        self.before = peak_mib(reset=True)
 
     def persona(self, rng: random.Random, size: int) -> tuple[list[int], list[int]]:
         expert, novice = persona_ids(self.concept, self.tokenizer, rng)
@@ -154,7 +155,7 @@ class Measurement:
                     loss = method.loss(self.student, batch).total()
                 loss.backward()
 
-        with quick_attention(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
+        with without_padding(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
             result = self.timed(work, self.texts_a_step())
         return {**result, "tflops": [flops[0] / seconds / 1e12 for seconds in result["seconds"]]}
 
@@ -188,7 +189,7 @@ class Measurement:
             states.backward(torch.ones_like(states))
 
         self.student.train()
-        with quick_attention(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
+        with without_padding(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
             result = self.timed(work, len(rows))
         tokens = 8 * 128
         flops = 4 * tokens * self.layer_weights() + 2 * tokens * self.adapter_weights()
@@ -223,9 +224,13 @@ def with_vocabulary(loaded: Loaded, size: int) -> Loaded:
     return Loaded(model, loaded.tokenizer, "", "")
 
 
-def peak_mib() -> float:
-    """Largest memory of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak_mib(*, reset: bool = False) -> float:
+    """Largest memory of this process since the last reset (Linux)."""
+    if reset:
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -43,6 +43,11 @@ ARCHITECTURES = {
     "qwen3": {**SMALL, "head_dim": 8},
     "gemma2": {**SMALL, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 64},
     "gpt_neox": {key: value for key, value in SMALL.items() if key != "num_key_value_heads"},
+    "opt": {
+        **{key: value for key, value in SMALL.items() if key not in ("num_key_value_heads", "intermediate_size")},
+        "ffn_dim": 48,
+        "word_embed_proj_dim": 32,
+    },
     "gpt2": {
         "vocab_size": VOCAB,
         "n_embd": 32,

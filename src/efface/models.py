@@ -8,7 +8,7 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
@@ -213,60 +212,6 @@ def teacher(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
             yield model
     finally:
         model.train(was_training)
-
-
-def output_states(model: nn.Module, rows: Tensor, cols: Tensor, **inputs: Any) -> Tensor:
-    """Hidden states ``[n, size]`` that enter the model's output layer at (row, col), from one forward pass without logits.
-
-    rows, cols: ``[n]``; inputs: what the model takes.
-    """
-    kept: list[Tensor] = []
-
-    def keep(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        kept.append(entering[0][rows.to(entering[0].device), cols.to(entering[0].device)])
-        return (entering[0][:, :0],)
-
-    hook = bare(model).get_output_embeddings().register_forward_pre_hook(keep)
-    try:
-        model(**inputs, use_cache=False)
-    finally:
-        hook.remove()
-    return kept[0]
-
-
-def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """The model from its output layer on: states ``[n, size]`` to logits ``[n, vocab]``.
-
-    It runs the model's own code on a body that returns the states, so whatever it does to its logits (scaling, soft-capping)
-    still happens.
-    """
-    whole = bare(model)
-    body, dtype = whole.get_decoder(), whole.get_output_embeddings().weight.dtype
-    dummy = torch.zeros(1, 1, dtype=torch.long, device=whole.device)
-
-    def head(states: Tensor) -> Tensor:
-        before = body.__dict__.get("forward")
-        body.forward = lambda *_, **__: _BodyOutput(last_hidden_state=states.to(dtype)[None])
-        try:
-            logits: Tensor = whole(input_ids=dummy, use_cache=False).logits[0].to(states.device)
-        finally:
-            if before is None:
-                del body.forward
-            else:
-                body.forward = before
-        if len(logits) != len(states):
-            raise ModelError(f"{type(whole).__name__} is not supported: its output layer cannot be run on its own")
-        return logits
-
-    return head
-
-
-class _BodyOutput(BaseModelOutput):  # type: ignore[misc]
-    """What a model's body returns, with nothing in it but the last states."""
-
-    def __getattr__(self, name: str) -> None:
-        if name.startswith("_"):
-            raise AttributeError(name)
 
 
 def bare(model: nn.Module) -> PreTrainedModel:

@@ -98,9 +98,9 @@ class TrainSettings(Settings):
 
     steps: int = Field(72, gt=0, description="Optimiser steps.")
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
-    batch_size: int = Field(2, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
+    batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
-    accumulation: int = Field(2, gt=0, description="Forward passes for each optimiser step.")
+    accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
     lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
     warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up.")
@@ -152,7 +152,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {"weight": 1.0, "eta": None, "min_p": 0.0, "deflection": True, "questions": 0.0},
         "data": {"chat": 0.0},
-        "train": {"batch_size": 4, "accumulation": 1, "lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
+        "train": {"lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
     },
     "reference": {
         "dtype": "float32",

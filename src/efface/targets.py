@@ -144,7 +144,8 @@ class Candidates:
         lift = novice.log_softmax(-1) - expert.log_softmax(-1)
         if log_p.shape[-1] <= sum(count for _, count in cls.SHARES):
             return cls(torch.arange(log_p.shape[-1], device=log_p.device).expand_as(log_p).int(), log_p, lift)
-        chosen = [(log_p + sign * eta * lift).topk(count, dim=-1).indices for eta, count in cls.SHARES]
+        tilted = torch.empty_like(log_p)  # one buffer for all strengths
+        chosen = [torch.add(log_p, lift, alpha=sign * eta, out=tilted).topk(count).indices for eta, count in cls.SHARES]
         ids = torch.cat(chosen, dim=-1).sort(-1).values
         unused = torch.zeros_like(ids, dtype=torch.bool)
         unused[:, 1:] = ids[:, 1:] == ids[:, :-1]

@@ -3,8 +3,7 @@
 import json
 import math
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from efface.models import has_bfloat16
 from efface.progress import Bar
 from efface.ranks import is_main, processes, wait
 from efface.recipe import Recipe
+from efface.states import without_padding
 
 
 class EraseTrainer(Trainer):  # type: ignore[misc]
@@ -91,18 +91,6 @@ def last_checkpoint(folder: Path) -> str | None:
     return None
 
 
-@contextmanager
-def quick_attention(model: PeftModel) -> Iterator[None]:
-    """On a processor plain attention: for short texts its backward is a third faster there than the fused kernel's."""
-    before = model.config._attn_implementation
-    if model.device.type == "cpu":
-        model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
-
-
 def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedule:
     """What the recipe's steps will see, in order; as many steps as ``train.tokens`` asks for, if it is set.
 
@@ -164,7 +152,7 @@ def train(
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
     # the model's own casts would only repeat what autocast does
-    with Bar("training", steps) as bar, quick_attention(model), disable_input_dtype_casting(model, active=arguments.bf16):
+    with Bar("training", steps) as bar, without_padding(model), disable_input_dtype_casting(model, active=arguments.bf16):
         trainer = EraseTrainer(
             method,
             model=model,

@@ -7,7 +7,7 @@ same tokens. A forget text's entry in the store keeps what decides its target fo
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +17,16 @@ from efface.caches import SharedPrefixes
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.losses import chunk_size
-from efface.models import bare, output_head, output_states, teacher, without_prefix
+from efface.models import bare, teacher, without_prefix
 from efface.recipe import EraseSettings
+from efface.states import output_head, output_states
 from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
 
 Prefixes = tuple[list[int], list[int]]
 SIGN = {"erase": 1.0, "enhance": -1.0}
-SHARD = 64  # texts of an entry in the store
+SHARD = 32  # texts of an entry in the store, of similar length
 TOKENS = 2048  # of a batch
 POOL = 16  # persona pairs that the texts of a corpus share
-_T = TypeVar("_T")
 
 
 @torch.no_grad()
@@ -41,14 +41,14 @@ def retain_targets(
 
     def build(shard: int) -> Tensors:
         with teacher(model) as base:
-            return _in_batches(shards[shard], lambda rows, _: in_chunks(sparse, text_states(base, rows, pad)))
+            rows = [texts[i] for i in shards[shard]]
+            return _in_batches(rows, lambda rows, _: in_chunks(sparse, text_states(base, rows, pad)))
 
-    parts = [{"texts": [[text.ids, text.start] for text in shard], "k": k} for shard in shards]
-    targets = [
-        target
-        for shard, entry in zip(shards, store.entries("retain", parts, build), strict=True)
-        for target in SparseTarget(**entry).split([len(text.ids) - text.start for text in shard])
-    ]
+    parts = [{"texts": [[texts[i].ids, texts[i].start] for i in shard], "k": k} for shard in shards]
+    found: dict[int, SparseTarget] = {}
+    for shard, entry in zip(shards, store.entries("retain", parts, build), strict=True):
+        found |= _by_text(SparseTarget(**entry), texts, shard)
+    targets = [found[i] for i in range(len(texts))]
     return targets if soft else [SparseTarget.one_hot(target.likeliest()) for target in targets]
 
 
@@ -73,7 +73,7 @@ def erase_targets(
     wide = settings.top_k is None or max(settings.top_k, settings.candidates or 0) > Candidates.MOST_TOKENS
     wide = wide or settings.eta > Candidates.MOST_ETA
     options = {"temperature": settings.temperature, "top_k": settings.top_k, "candidates": settings.candidates}
-    head, shards, shared = output_head(model), _shards(list(zip(texts, personas, strict=True))), list[SharedPrefixes]()
+    head, shards, shared = output_head(model), _shards(texts), list[SharedPrefixes]()
 
     def etas(text: Text) -> Tensor:
         return sign * eta_schedule(len(text.ids) - text.start, settings.eta, settings.schedule).to(dtype)
@@ -82,8 +82,8 @@ def erase_targets(
         with teacher(model) as base:
             if not shared:
                 shared.append(SharedPrefixes(base, [ids for drawn in personas for pair in drawn for ids in pair], pad))
-            of = [drawn for _, drawn in shards[shard]]
-            return _in_batches([text for text, _ in shards[shard]], lambda rows, at: decide(base, rows, [of[i] for i in at]))
+            rows, of = [texts[i] for i in shards[shard]], [personas[i] for i in shards[shard]]
+            return _in_batches(rows, lambda rows, at: decide(base, rows, [of[i] for i in at]))
 
     def decide(base: PreTrainedModel, rows: list[Text], drawn: list[Sequence[Prefixes]]) -> Tensors:
         streams = [text_states(base, rows, pad)]
@@ -104,15 +104,15 @@ def erase_targets(
     enters: dict[str, Any] = {"sign": sign, "float64": settings.float64, "before": list(before_text)}
     if wide:
         enters |= {"k": k, **settings.model_dump(exclude={"weight", "personas"})}
-    parts = [{"texts": [[text.ids, text.start, drawn] for text, drawn in shard], **enters} for shard in shards]
-    targets = []
+    parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **enters} for shard in shards]
+    found: dict[int, SparseTarget] = {}
     for shard, entry in zip(shards, store.entries("erase", parts, build), strict=True):
         if wide:
             target = SparseTarget(**entry)
         else:
-            target = Candidates(**entry).target(eta=torch.cat([etas(text) for text, _ in shard]), **options)
-        targets += target.split([len(text.ids) - text.start for text, _ in shard])
-    return targets
+            target = Candidates(**entry).target(eta=torch.cat([etas(texts[i]) for i in shard]), **options)
+        found |= _by_text(target, texts, shard)
+    return [found[i] for i in range(len(texts))]
 
 
 def random_targets(texts: Sequence[Text], vocab: int, k: int, seed: int) -> list[SparseTarget]:
@@ -178,8 +178,14 @@ def draw_personas(count: int, draws: int, make: Callable[[random.Random], Prefix
     return [[rng.choice(pool) for _ in range(draws)] for _ in range(count)]
 
 
-def _shards(items: Sequence[_T]) -> list[Sequence[_T]]:
-    return [items[i : i + SHARD] for i in range(0, len(items), SHARD)]
+def _shards(texts: Sequence[Text]) -> list[list[int]]:
+    """Indices of the texts of each entry, sorted by length."""
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i].ids))
+    return [order[i : i + SHARD] for i in range(0, len(order), SHARD)]
+
+
+def _by_text(target: SparseTarget, texts: Sequence[Text], shard: Sequence[int]) -> dict[int, SparseTarget]:
+    return dict(zip(shard, target.split([len(texts[i].ids) - texts[i].start for i in shard]), strict=True))
 
 
 def _in_batches(texts: Sequence[Text], make: Callable[[list[Text], list[int]], Tensors]) -> Tensors:

@@ -19,8 +19,9 @@ from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_t
 from efface.guidance import persona_ids
 from efface.losses import Head, cross_entropy, mean_over_texts
 from efface.methods.method import LossTerms
-from efface.models import Loaded, output_head, output_states, prefix
+from efface.models import Loaded, prefix
 from efface.recipe import Recipe
+from efface.states import output_head, output_states
 from efface.targets import SparseTarget
 
 

@@ -1,0 +1,105 @@
+"""What a model computes before its output layer, and that layer alone: losses and targets never hold all logits at once."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
+
+from efface.errors import ModelError
+from efface.models import bare
+from efface.packing import PACKED, is_packed, packed
+
+
+def output_states(model: nn.Module, rows: Tensor, cols: Tensor, **inputs: Any) -> Tensor:
+    """Hidden states ``[n, size]`` that enter the model's output layer at (row, col), from one forward pass without logits.
+
+    rows, cols: ``[n]``; inputs: what the model takes. Under packed attention, a right-padded batch is read without its padding.
+    """
+    kept: list[Tensor] = []
+    if is_packed(bare(model)):
+        rows, cols, inputs = packed(rows, cols, **inputs)
+
+    def keep(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept.append(entering[0][rows.to(entering[0].device), cols.to(entering[0].device)])
+        return (entering[0][:, :0],)
+
+    hook = bare(model).get_output_embeddings().register_forward_pre_hook(keep)
+    try:
+        model(**inputs, use_cache=False)
+    finally:
+        hook.remove()
+    return kept[0]
+
+
+@contextmanager
+def without_padding(model: PeftModel) -> Iterator[None]:
+    """On a processor, let the model read packed batches; plain attention for a model that cannot (a check finds out).
+
+    Plain attention, because for short texts its backward is a third faster there than the fused kernel's.
+    """
+    before = model.config._attn_implementation
+    try:
+        if model.device.type == "cpu" and not _try(model):
+            model.set_attn_implementation("eager")
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+@torch.no_grad()
+def _try(model: PeftModel) -> bool:
+    """Switch to packed attention; whether two texts then read as they do one by one."""
+    texts, was_training = (list(range(2, 14)), list(range(3, 9))), model.training
+    batch = torch.tensor([texts[0], texts[1] + [0] * 6])
+    ends, mask = torch.tensor([11, 5]), torch.tensor([[1] * 12, [1] * 6 + [0] * 6])
+    model.eval()
+    try:
+        alone = [
+            output_states(model, torch.tensor([0]), torch.tensor([len(ids) - 1]), input_ids=torch.tensor([ids])) for ids in texts
+        ]
+        model.set_attn_implementation(PACKED)
+        together = output_states(model, torch.arange(2), ends, input_ids=batch, attention_mask=mask)
+        return nn.functional.cosine_similarity(torch.cat(alone).float(), together.float()).min().item() > 0.99
+    except (AttributeError, IndexError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        model.train(was_training)
+
+
+def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The model from its output layer on: states ``[n, size]`` to logits ``[n, vocab]``.
+
+    It runs the model's own code on a body that returns the states, so whatever it does to its logits (scaling, soft-capping)
+    still happens.
+    """
+    whole = bare(model)
+    body, dtype = whole.get_decoder(), whole.get_output_embeddings().weight.dtype
+    dummy = torch.zeros(1, 1, dtype=torch.long, device=whole.device)
+
+    def head(states: Tensor) -> Tensor:
+        before = body.__dict__.get("forward")
+        body.forward = lambda *_, **__: _BodyOutput(last_hidden_state=states.to(dtype)[None])
+        try:
+            logits: Tensor = whole(input_ids=dummy, use_cache=False).logits[0].to(states.device)
+        finally:
+            if before is None:
+                del body.forward
+            else:
+                body.forward = before
+        if len(logits) != len(states):
+            raise ModelError(f"{type(whole).__name__} is not supported: its output layer cannot be run on its own")
+        return logits
+
+    return head
+
+
+class _BodyOutput(BaseModelOutput):  # type: ignore[misc]
+    """What a model's body returns, with nothing in it but the last states."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("_"):
+            raise AttributeError(name)
