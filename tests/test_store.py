@@ -12,6 +12,7 @@ from efface.data.store import Store, Tensors, catalogue, folder, shrink
 from efface.data.teacher import erase_targets, retain_targets
 from efface.errors import InputError
 from efface.models import Loaded
+from efface.pipeline import prepare
 from efface.recipe import EraseSettings
 from efface.targets import erased_logprobs, eta_schedule
 
@@ -167,3 +168,10 @@ def test_hard_and_soft_retain_targets_are_one_entry(llama: Loaded, monkeypatch: 
     monkeypatch.setattr(type(llama.model), "forward", None)
     hard = retain_targets(llama.model, store, TEXTS, 1, soft=False, k=5)
     assert all(torch.equal(one.likeliest(), other.ids[:, 0]) for one, other in zip(soft, hard, strict=True))
+
+
+def test_filling_a_store_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="cannot be written .*EFFACE_CACHE"):
+        prepare("any-model", "ancient-egypt")

@@ -20,7 +20,7 @@ from typing import Any
 
 from efface.concept import Concept, Split, find_pack
 from efface.data.collate import Example
-from efface.data.store import Store, limit
+from efface.data.store import Store, limit, require_writable
 from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
@@ -77,6 +77,7 @@ def audit(run: str | Path, split: Split = "test") -> Audit:
 
 def prepare_recipe(recipe: Recipe) -> dict[str, int]:
     """What :func:`prepare` does, for a recipe. Killed, it goes on with what is in the store when it is called again."""
+    require_writable()
     concept, loaded = Concept.load(recipe.concept), _load(recipe)
     corpora = METHODS[recipe.method](recipe).prepare(loaded, concept, target_store(loaded, weights_hash(loaded.model)))
     return {term: sum(len(example.target) for example in examples) for term, examples in corpora.items()}

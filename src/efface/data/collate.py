@@ -82,12 +82,7 @@ class Collator:
         ``ids``, ``logprobs`` ``[n, k]`` and ``tail`` ``[n]``.
         """
         placed = [(term, example) for term in TERMS for item in items for example in item.get(term, ())]
-        longest = max(len(example.text.ids) for _, example in placed)
-        ids = torch.full((len(placed), longest), self.pad)
-        mask = torch.zeros_like(ids)
-        for row, (_, example) in enumerate(placed):
-            ids[row, : len(example.text.ids)] = torch.tensor(example.text.ids)
-            mask[row, : len(example.text.ids)] = 1
+        ids, mask = right_pad([example.text.ids for _, example in placed], self.pad)
         batch: dict[str, Any] = {"input_ids": ids, "attention_mask": mask}
         for term in TERMS:
             chosen = [(row, example) for row, (of, example) in enumerate(placed) if of == term]
@@ -98,13 +93,26 @@ class Collator:
 
 def _place(chosen: Sequence[tuple[int, Example]]) -> dict[str, Tensor]:
     target = SparseTarget.cat([example.target for _, example in chosen])
-    counts = torch.tensor([len(example.target) for _, example in chosen])
-    spans = [torch.arange(example.text.start - 1, len(example.text.ids) - 1) for _, example in chosen]
+    text, cols = places([example.text for _, example in chosen])
     return {
-        "rows": torch.tensor([row for row, _ in chosen]).repeat_interleave(counts),
-        "cols": torch.cat(spans),
-        "text": torch.arange(len(chosen)).repeat_interleave(counts),
+        "rows": torch.tensor([row for row, _ in chosen])[text],
+        "cols": cols,
+        "text": text,
         "ids": target.ids,
         "logprobs": target.logprobs,
         "tail": target.tail,
     }
+
+
+def right_pad(rows: Sequence[list[int]], pad: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """Token ids and mask ``[rows, longest]``."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
+    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
+    return ids, mask
+
+
+def places(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
+    """Which text, and where in it, for every state ``[n]`` that predicts a token."""
+    spans = [torch.arange(text.start - 1, len(text.ids) - 1) for text in texts]
+    return torch.arange(len(texts)).repeat_interleave(torch.tensor(list(map(len, spans)))), torch.cat(spans)

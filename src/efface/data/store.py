@@ -11,6 +11,7 @@ import json
 import math
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -86,6 +87,16 @@ def folder() -> Path:
 def limit() -> int:
     """Most bytes the store may take: ``$EFFACE_STORE_GB`` gigabytes, 20 if it is not set. Raises InputError for no number."""
     return as_bytes(os.environ.get("EFFACE_STORE_GB", "20"), "EFFACE_STORE_GB")
+
+
+def require_writable() -> None:
+    """Raises InputError if no entry can be written: for work that is nothing but entries."""
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder()):
+            pass
+    except OSError as error:
+        raise InputError(f"the store {folder()} cannot be written ({error.strerror}); try another EFFACE_CACHE") from None
 
 
 def as_bytes(gigabytes: str | float, name: str) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from efface.caches import SharedPrefixes
+from efface.data.collate import places, right_pad
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.losses import chunk_size
@@ -124,8 +125,8 @@ def random_targets(texts: Sequence[Text], vocab: int, k: int, seed: int) -> list
 
 def text_states(model: nn.Module, texts: Sequence[Text], pad: int) -> Tensor:
     """States ``[n, size]`` that predict each text's tokens from its start on, text after text; n of them in all."""
-    ids, mask = _right_pad([text.ids for text in texts], pad, bare(model).device)
-    return output_states(model, *_places(texts), input_ids=ids, attention_mask=mask)
+    ids, mask = right_pad([text.ids for text in texts], pad, bare(model).device)
+    return output_states(model, *places(texts), input_ids=ids, attention_mask=mask)
 
 
 def _behind(
@@ -142,21 +143,8 @@ def _behind(
         rows = [Text(ids + row, text.start - c + len(ids)) for ids, row, text, c in zip(before, shown, texts, cut, strict=True)]
         return text_states(model, rows, pad)
     rows = [Text([ids[-1], *row], text.start - c + 1) for ids, row, text, c in zip(before, shown, texts, cut, strict=True)]
-    ids, mask = _right_pad([row.ids for row in rows], pad, model.device)
-    return output_states(model, *_places(rows), input_ids=ids, **shared.before(before, mask))
-
-
-def _right_pad(rows: Sequence[list[int]], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    longest = max(map(len, rows))
-    ids = torch.tensor([row + [pad] * (longest - len(row)) for row in rows], device=device)
-    mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=device)
-    return ids, mask
-
-
-def _places(texts: Sequence[Text]) -> tuple[Tensor, Tensor]:
-    """Row and column of every state that predicts a token."""
-    spans = [torch.arange(text.start - 1, len(text.ids) - 1) for text in texts]
-    return torch.arange(len(texts)).repeat_interleave(torch.tensor(list(map(len, spans)))), torch.cat(spans)
+    ids, mask = right_pad([row.ids for row in rows], pad, model.device)
+    return output_states(model, *places(rows), input_ids=ids, **shared.before(before, mask))
 
 
 def in_chunks(make: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
