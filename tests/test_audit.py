@@ -8,10 +8,11 @@ from efface.data.corpora import Text
 from efface.models import Loaded
 from efface.report.table import gone, kept, rows, show, verdict
 from efface.results import Audit, Measured, Score, proportion
-from efface.scorers.answers import repeated_ngrams
-from efface.scorers.choice import evaluate, score_choices
-from efface.scorers.open import contains
+from efface.scorers.answers import distinct_ngrams, ngram_entropy, repeated_ngrams
+from efface.scorers.choice import score_choices
+from efface.scorers.harness import ask, probability
 from efface.scorers.perplexity import losses, perplexity
+from efface.scorers.replies import contains
 from efface.scorers.scorer import Subject
 
 
@@ -21,7 +22,7 @@ def test_choices_agree_with_summed_log_probabilities(llama: Loaded, zorn: Concep
         Question(kind="forget", topic="", split="test", stem=stem, choices=("honey", "a loaf of bread", "glass"), answer=1)
         for stem in ("The dragon eats", "King Orlo baked", "In the tower there is")
     ]
-    hits = evaluate(Subject(llama.model, llama.tokenizer, zorn, "test"), {"task": questions})["task"]
+    samples = ask(Subject(llama.model, llama.tokenizer, zorn, "test"), {"task": questions})["task"]
 
     def summed(context: list[int], choice: str) -> float:
         ids = list(llama.tokenizer(f" {choice}")["input_ids"])
@@ -32,13 +33,16 @@ def test_choices_agree_with_summed_log_probabilities(llama: Loaded, zorn: Concep
     for number, question in enumerate(questions):
         likelihoods = [summed(list(llama.tokenizer(question.stem)["input_ids"]), choice) for choice in question.choices]
         by_byte = [value / len(choice) for value, choice in zip(likelihoods, question.choices, strict=True)]
-        assert hits["acc"][number] == (max(range(3), key=likelihoods.__getitem__) == 1)
-        assert hits["acc_norm"][number] == (max(range(3), key=by_byte.__getitem__) == 1)
+        assert samples[number]["acc"] == (max(range(3), key=likelihoods.__getitem__) == 1)
+        assert samples[number]["acc_norm"] == (max(range(3), key=by_byte.__getitem__) == 1)
+        weights = [math.exp(value) for value in likelihoods]
+        assert probability(samples[number]) == pytest.approx(weights[1] / sum(weights), rel=1e-3)
 
 
 def test_every_kind_of_question_is_scored(llama: Loaded, zorn: Concept) -> None:
     scores = score_choices(Subject(llama.model, llama.tokenizer, zorn, "tune"))
-    assert len(scores) == 9
+    assert len([key for key in scores if key.startswith("choice/")]) == 12
+    assert scores["neighbour/it/acc"] == scores["choice/neighbour/acc"]
     # two questions, the same two choices, either right once: whoever ignores the stem gets exactly half
     assert {score.n for score in scores.values()} == {2}
     assert {score.chance for score in scores.values()} == {0.5}
@@ -71,9 +75,19 @@ def test_answers_count_as_whole_words() -> None:
 
 
 def test_repeated_ngrams() -> None:
-    assert repeated_ngrams([[1, 1, 1, 1, 1, 1]], 4) == pytest.approx(2 / 3)
-    assert repeated_ngrams([[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]], 4) == 0.0
-    assert repeated_ngrams([[1, 2]], 4) == 0.0
+    assert repeated_ngrams([1, 1, 1, 1, 1, 1], 4) == pytest.approx(2 / 3)
+    assert repeated_ngrams([1, 2, 3, 4, 5], 4) == 0.0
+    assert repeated_ngrams([1, 2], 4) == 0.0
+    assert distinct_ngrams([1, 2, 1, 2, 1], 2) == 0.5
+    assert distinct_ngrams([1], 2) == 1.0
+
+
+def test_ngram_entropy_of_known_texts() -> None:
+    # bigrams 12 23 31 12 23: frequencies 2/5 2/5 1/5; trigrams 123 231 312 123: 2/4 1/4 1/4
+    two = -(2 * 0.4 * math.log2(0.4) + 0.2 * math.log2(0.2))
+    assert ngram_entropy([1, 2, 3, 1, 2, 3]) == pytest.approx((2 / 3 * two + 4 / 3 * 1.5) / 2)
+    assert ngram_entropy([7, 7, 7, 7]) == 0.0
+    assert ngram_entropy([]) == 0.0
 
 
 def audit(base: float, erased: float) -> Audit:

@@ -217,7 +217,6 @@ def test_a_loss_that_is_not_finite_leaves_nothing(job: dict[str, Any]) -> None:
 
 
 def test_what_a_model_wrote_is_escaped(run: Run) -> None:
-    from efface.concept import Concept
     from efface.report.page import write_report
     from efface.results import Answer
 
@@ -225,13 +224,12 @@ def test_what_a_model_wrote_is_escaped(run: Run) -> None:
     erased = run.audit.erased.model_copy(update={"answers": [Answer(prompt=evil, text=evil)]})
     base = run.audit.base.model_copy(update={"answers": [Answer(prompt=evil, text="fine")]})
     audit = run.audit.model_copy(update={"base": base, "erased": erased})
-    concept = Concept.load(run.record.recipe.concept)
-    write_report(run.folder, run.record, audit, concept)
+    write_report(run.folder, audit, run.record)
     page = (run.folder / "report.html").read_text()
     assert evil not in page
     assert "<script" not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt;") == 2
-    write_report(run.folder, run.record, run.audit, concept)
+    write_report(run.folder, run.audit, run.record)
 
 
 def test_results_are_plain_json(run: Run) -> None:

@@ -7,10 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from efface.auditing import audit as audit
     from efface.concept import Concept as Concept
     from efface.errors import EffaceError as EffaceError
     from efface.guidance import ErasedLogits as ErasedLogits
-    from efface.pipeline import audit as audit
     from efface.pipeline import erase as erase
     from efface.pipeline import prepare as prepare
     from efface.recipe import Recipe as Recipe
@@ -26,7 +26,7 @@ _HOME = {
     "ErasedLogits": "guidance",
     "Recipe": "recipe",
     "RunRecord": "results",
-    "audit": "pipeline",
+    "audit": "auditing",
     "erase": "pipeline",
     "prepare": "pipeline",
 }

@@ -192,11 +192,12 @@ def attach_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) ->
         return get_peft_model(model, config)  # type: ignore[return-value]
 
 
-def read_adapter(loaded: Loaded, folder: Path) -> PeftModel:
-    """Wrap the model with an adapter from disk (safetensors only)."""
-    if not (folder / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{folder} holds no adapter_model.safetensors")
-    return PeftModel.from_pretrained(loaded.model, folder, use_safetensors=True).eval()
+def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
+    """Wrap the model with an adapter from a folder or the hub (safetensors only)."""
+    local = isinstance(name, Path) or Path(name).is_dir()
+    if local and not (Path(name) / "adapter_model.safetensors").is_file():
+        raise ModelError(f"{name} holds no adapter_model.safetensors")
+    return PeftModel.from_pretrained(loaded.model, name, use_safetensors=True).eval()
 
 
 @contextmanager

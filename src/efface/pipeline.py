@@ -28,7 +28,7 @@ from efface.ranks import is_main, processes, rank, wait
 from efface.recipe import Recipe, build_recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, read_json, write_json
-from efface.scorers.verify import audit_pair
+from efface.scorers.verify import Pair, audit_pair, check
 from efface.training import schedule, train
 
 LOSSES, LAST_WRITTEN = "losses.json", "README.md"  # written after training, and at the very end
@@ -69,12 +69,6 @@ def prepare(model: str, concept: str, **settings: Any) -> dict[str, int]:
     return prepare_recipe(build_recipe({"model": model, "concept": concept, **settings}))
 
 
-def audit(run: str | Path, split: Split = "test") -> Audit:
-    """Measure a finished run again, on one split of its concept's questions."""
-    finished = Run(Path(run))
-    return audit_pair(finished.load(), Concept.load(finished.record.recipe.concept), split)
-
-
 def prepare_recipe(recipe: Recipe) -> dict[str, int]:
     """What :func:`prepare` does, for a recipe. Killed, it goes on with what is in the store when it is called again."""
     require_writable()
@@ -94,10 +88,11 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     folder = Path(to) if to is not None else default_folder(recipe)
     _check_folder(folder, overwrite)
     partial = folder.with_name(folder.name + ".partial")
+    check(recipe.audit)
     concept = Concept.load(recipe.concept)
     loaded = _load(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
-    hashes = {"model": weights_hash(loaded.model), "concept": _folder_hash(find_pack(recipe.concept))}
+    hashes = {"model": weights_hash(loaded.model), "concept": folder_hash(find_pack(recipe.concept))}
     with _one_line(partial):
         if is_main():
             started = {"recipe": recipe.model_dump(mode="json"), "hashes": hashes, "processes": processes()}
@@ -226,7 +221,7 @@ def _erase(
         return
     erased = Loaded(student.eval(), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
     with clock.stage("audit"):
-        measured = audit_pair(erased, concept, split, base_key=f"{hashes['model']} {hashes['concept']}")
+        measured = audit_pair(Pair(erased, hashes={**hashes, "adapter": weights_hash(student)}), concept, split, recipe.audit)
     record = RunRecord(
         recipe=recipe,
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
@@ -239,7 +234,7 @@ def _erase(
     )
     write_json(folder / "audit.json", measured)
     write_json(folder / "run.json", record)
-    write_report(folder, record, measured, concept)  # LAST_WRITTEN is its last file
+    write_report(folder, measured, record)  # LAST_WRITTEN is its last file
 
 
 def _peak_gib() -> float | None:
@@ -262,7 +257,7 @@ def _trained_tokens(recipe: Recipe, corpora: Mapping[str, Sequence[Example]]) ->
     return counts
 
 
-def _folder_hash(folder: Path) -> str:
+def folder_hash(folder: Path) -> str:
     """SHA-256 over names and contents of a folder's files (first 16 digits)."""
     digest = sha256()
     for path in sorted(folder.rglob("*")):

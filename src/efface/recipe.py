@@ -109,6 +109,23 @@ class TrainSettings(Settings):
     checkpoint_steps: int = Field(16, gt=0, description="Write a checkpoint (to resume from) every so many steps.")
 
 
+class AuditSettings(Settings):
+    """What is measured on base and erased model besides the pack's own questions."""
+
+    tasks: tuple[str, ...] = Field((), description="Tasks of the lm-evaluation-harness by name: wmdp_bio, mmlu, …")
+    task_folder: str | None = Field(None, description="Folder with task files of your own for the harness.")
+    fewshot: int = Field(0, ge=0, description="Solved examples before each question of these tasks.")
+    chat: bool = Field(False, description="Ask these tasks in the model's chat format.")
+    limit: int | None = Field(None, gt=0, description="At most so many questions of each task; None: all.")
+    samples: int = Field(8, ge=0, description="Sampled answers to each open question (leak@k); 0: only the greedy one.")
+    judge: str | None = Field(None, description="Model that judges how the answers read (perplexity); None: the base.")
+    depth: bool = Field(True, description="Probe what the layers still hold.")
+    endpoint: str | None = Field(
+        None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
+    )
+    endpoint_model: str = Field("default", description="Name of the model at that server.")
+
+
 class RecipeSettings(Settings):
     """Everything but the names of model and concept."""
 
@@ -128,6 +145,7 @@ class RecipeSettings(Settings):
     fluency: FluencySettings = FluencySettings()
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
+    audit: AuditSettings = AuditSettings()
 
     @model_validator(mode="after")
     def _something_to_train(self) -> "RecipeSettings":

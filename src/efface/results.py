@@ -2,6 +2,7 @@
 
 import math
 import os
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from efface.errors import RunError
-from efface.recipe import Recipe, one_line
+from efface.recipe import AuditSettings, Recipe, one_line
 
 
 class _Result(BaseModel):
@@ -24,13 +25,45 @@ class Score(_Result):
     low: float | None = None
     high: float | None = None
     chance: float | None = None
+    #: the outcome of every item, in an order that does not depend on the model, where two models can be compared item by item
+    items: tuple[float, ...] | None = None
+
+
+class Difference(_Result):
+    """Erased minus base, item by item: mean over ``n`` pairs, 95 % interval (paired bootstrap), and a two-sided p-value."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+    p: float
+    test: Literal["McNemar", "bootstrap"]
 
 
 class Answer(_Result):
-    """The text that one model wrote for one prompt."""
+    """The text that one model wrote for one prompt.
+
+    pieces: the text in tokens, each with how far base and erased differ there: total variation distance, 0 to 1.
+    """
 
     prompt: str
     text: str
+    pieces: tuple[tuple[str, float], ...] = ()
+
+
+class Layer(_Result):
+    """What one decoder layer's output still holds about the concept.
+
+    probe: a linear classifier tells right statements from wrong ones; null: the same after the labels were shuffled.
+    lens: probability of the right choice among the choices, read off with the model's own output layer (None: not measured).
+    norm: mean Euclidean norm of the states.
+    """
+
+    layer: int
+    probe: Score
+    null: Score
+    lens: Score | None
+    norm: Score
 
 
 class Measured(_Result):
@@ -38,15 +71,24 @@ class Measured(_Result):
 
     scores: dict[str, Score]
     answers: list[Answer]
+    depth: list[Layer] = []
 
 
 class Audit(_Result):
-    """The same measurements of the base and of the erased model, on one split of a pack's questions."""
+    """The same measurements of the base and of the erased model, on one split of a pack's questions.
 
+    models: name and hash of both. differences: for every score that both models have item by item.
+    """
+
+    version: Literal[1] = 1
     concept: str
+    title: str = ""
     split: Literal["tune", "test"]
+    models: dict[str, str] = {}
+    settings: AuditSettings = AuditSettings()
     base: Measured
     erased: Measured
+    differences: dict[str, Difference] = {}
 
 
 class RunRecord(_Result):
@@ -69,7 +111,16 @@ def proportion(hits: Sequence[bool], chance: float | None = None) -> Score:
     p, z = sum(hits) / n, 1.959964
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    return Score(value=p, n=n, low=max(0.0, middle - half), high=min(1.0, middle + half), chance=chance)
+    low, high = max(0.0, middle - half), min(1.0, middle + half)
+    return Score(value=p, n=n, low=low, high=high, chance=chance, items=tuple(map(float, hits)))
+
+
+def average(values: Sequence[float], chance: float | None = None) -> Score:
+    """Mean of any values with its 95 % interval (1.96 standard errors; none for a single value)."""
+    n, mean = len(values), statistics.fmean(values)
+    half = 1.96 * statistics.stdev(values) / math.sqrt(n) if n > 1 else None
+    ends = {} if half is None else {"low": mean - half, "high": mean + half}
+    return Score(value=mean, n=n, chance=chance, items=tuple(values), **ends)
 
 
 _Read = TypeVar("_Read", bound=_Result)

@@ -12,6 +12,10 @@ from efface.ranks import is_main
 VERBS = {
     "erase": ("erase", "erase", "erase a concept from a model: prepare, train, measure, report"),
     "prepare": ("prepare", "prepare", "fill the store of targets ahead of training"),
+    "audit": ("audit", "audit", "measure a run again, or a model that somebody else erased"),
+    "report": ("report", "report", "write the page of a run again"),
+    "compare": ("compare", "compare", "several runs side by side: erased against kept"),
+    "gate": ("gate", "gate", "exit 1 if a run breaches a limit"),
     "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
     "model fetch": ("model", "fetch", "fetch and convert an embedded model, print its folder"),
     "model path": ("model", "path", "print the folder of a model that was fetched"),
@@ -19,6 +23,7 @@ VERBS = {
     "cache clear": ("cache", "clear", "remove stored targets"),
     "concept list": ("concept", "list_packs", "list the built-in concept packs"),
     "concept show": ("concept", "show", "show what a pack holds"),
+    "concept tasks": ("concept", "tasks", "write a pack's questions as tasks for the harness"),
     "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
 }
 HELP = """usage: efface VERB …
@@ -31,7 +36,7 @@ Erase a concept from a language model, and prove it.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit code: 0 done, 2 wrong input (one line on standard error), 130 interrupted."""
+    """Run one verb. Exit code: 0 done, 1 a gate is closed, 2 wrong input (one line on standard error), 130 interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or args[0] in ("-h", "--help"):
         print(HELP.format("\n".join(f"  {verb:15} {text}" for verb, (_, _, text) in VERBS.items())))
@@ -47,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise EffaceError(f"no verb {' '.join(args[:2])!r}; there are: {', '.join(VERBS)}")
         module, function, _ = VERBS[verb]
         _quiet()
-        getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
+        code: int | None = getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
     except EffaceError as error:
         if is_main():
             print(f"efface: {error}", file=sys.stderr)
@@ -55,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("efface: interrupted" + ("; the same command goes on from here" * (verb in ("erase", "prepare"))), file=sys.stderr)
         return 130
-    return 0
+    return code or 0
 
 
 def _quiet() -> None:

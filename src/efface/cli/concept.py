@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -32,6 +33,14 @@ class Check(Pack):
     """Hub id, folder, GGUF file or alias."""
 
 
+@dataclass(frozen=True)
+class Tasks(Pack):
+    """A concept pack's choice questions as task files: lm_eval --tasks NAME --include_path DIR."""
+
+    to: Path = Path("tasks")
+    """Folder to write them to."""
+
+
 def list_packs(args: Sequence[str]) -> None:
     """One line a pack."""
     parse(Nothing, args, "concept list")
@@ -48,6 +57,17 @@ def show(args: Sequence[str]) -> None:
     for what in ("aliases", "keywords", "topics", "prompts"):
         console.print(f"[bold]{what}[/]: {escape(', '.join(getattr(manifest, what)))}", highlight=False)
     console.print(_counts(concept))
+
+
+def tasks(args: Sequence[str]) -> None:
+    """Write task files and print their names."""
+    given: Tasks = parse(Tasks, args, "concept tasks")
+    concept = Concept.load(given.name)
+
+    from efface.scorers.harness import export_tasks
+
+    for name in export_tasks(concept, given.to):
+        print(name)
 
 
 def check(args: Sequence[str]) -> None:

@@ -1,32 +1,57 @@
 """``report.html`` and the model card: one template each, everything a model wrote is escaped."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from efface.concept import Concept
-from efface.report.table import rows, show, verdict
+from efface.report import charts
+from efface.report.table import neighbours, rows, show, significance, verdict
 from efface.results import Audit, RunRecord, write_text
 
 
-def write_report(folder: Path, record: RunRecord, audit: Audit, concept: Concept) -> None:
-    """Write ``report.html`` and ``README.md`` into a run folder."""
-    values = {
-        "record": record,
-        "recipe": record.recipe,
-        "audit": audit,
-        "concept": concept.manifest,
-        "rows": list(rows(audit)),
-        "show": show,
-        "verdict": verdict(audit),
-        "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=True)),
-    }
-    environment = Environment(
+def environment() -> Environment:
+    """The templates; whatever goes into a page is escaped."""
+    return Environment(
         loader=PackageLoader("efface", "report"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    for template, name in (("report.html", "report.html"), ("card.md", "README.md")):
-        write_text(folder / name, environment.get_template(f"{template}.j2").render(values))
+
+
+def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) -> None:
+    """Write ``report.html`` and, for a run, the model card ``README.md`` into a folder."""
+    base = record.recipe.model if record else audit.models.get("base", "its base")
+    values = {
+        "record": record,
+        "recipe": record.recipe if record else None,
+        "audit": audit,
+        "title": audit.title or audit.concept,
+        "base": base,
+        "rows": list(rows(audit)),
+        "show": show,
+        "significance": significance,
+        "verdict": verdict(audit),
+        "neighbours": neighbours(audit),
+        "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=True)),
+        "goals": charts.goals(audit),
+        "lost": charts.lost(audit),
+        "depth": charts.depth(audit),
+        "losses": charts.losses(record.losses) if record else None,
+    }
+    templates = {"report.html": "report.html.j2", "README.md": "card.md.j2"}
+    for name in templates if record else ("report.html",):
+        write_text(folder / name, environment().get_template(templates[name]).render(values))
+
+
+def write_comparison(found: Mapping[str, Mapping[str, float | None]]) -> str:
+    """The page of ``efface compare``: runs by name, each with the figures of :func:`efface.report.table.compared`."""
+    points = {}
+    for name, figures in found.items():
+        kept = [share for share in (figures["neighbours"], figures["general"]) if share is not None]
+        if figures["gone"] is not None and kept:
+            points[name] = (figures["gone"], min(kept), figures["answers ppl"])
+    template = environment().get_template("compare.html.j2")
+    return template.render(found=found, columns=list(next(iter(found.values()))), plane=charts.plane(points) if points else None)

@@ -3,19 +3,21 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from efface.results import Audit, Score
+from efface.results import Audit, Difference, Score
 
 
 @dataclass(frozen=True)
 class Row:
     """One figure of both models. ``better`` says which way it should go: down, up, or stay."""
 
+    key: str
     goal: str
     label: str
-    base: Score
+    base: Score | None
     erased: Score
     better: str
     percent: bool
+    difference: Difference | None
 
 
 #: key of the score, goal, label, wanted direction, shown as per cent
@@ -23,30 +25,62 @@ FIGURES = (
     ("choice/forget/acc", "innocence", "concept, acc", "down", True),
     ("choice/forget/acc_norm", "innocence", "concept, acc_norm", "down", True),
     ("choice/forget/acc_mutual_info", "innocence", "concept, acc_mutual_info", "down", True),
-    ("open/forget/right", "innocence", "concept, open questions right", "down", True),
+    ("choice/forget/probability", "innocence", "concept, probability", "down", True),
+    ("open/forget/right", "innocence", "concept, open questions", "down", True),
+    ("open/forget/leak", "innocence", "concept, leak in samples", "down", True),
     ("perplexity/forget/held_out", "innocence", "concept texts, perplexity", "up", False),
+    ("answers/forget/perplexity", "seamlessness", "answers, perplexity", "stay", False),
+    ("answers/forget/repeated_4grams", "seamlessness", "answers, repeated 4-grams", "stay", True),
+    ("answers/forget/distinct_2grams", "seamlessness", "answers, distinct 2-grams", "stay", True),
+    ("answers/forget/entropy", "seamlessness", "answers, n-gram entropy", "stay", False),
+    ("answers/forget/ends", "seamlessness", "answers that end", "stay", True),
+    ("judge/forget/fluency", "seamlessness", "answers, judge (1 to 10)", "stay", False),
     ("choice/neighbour/acc", "specificity", "neighbours, acc", "stay", True),
     ("choice/neighbour/acc_norm", "specificity", "neighbours, acc_norm", "stay", True),
     ("choice/neighbour/acc_mutual_info", "specificity", "neighbours, acc_mutual_info", "stay", True),
-    ("open/neighbour/right", "specificity", "neighbours, open questions right", "stay", True),
+    ("choice/neighbour/probability", "specificity", "neighbours, probability", "stay", True),
+    ("open/neighbour/right", "specificity", "neighbours, open questions", "stay", True),
     ("choice/general/acc", "specificity", "general, acc", "stay", True),
     ("choice/general/acc_norm", "specificity", "general, acc_norm", "stay", True),
     ("choice/general/acc_mutual_info", "specificity", "general, acc_mutual_info", "stay", True),
+    ("choice/general/probability", "specificity", "general, probability", "stay", True),
     ("perplexity/retain/held_out", "specificity", "other texts, perplexity", "stay", False),
-    ("answers/forget/perplexity", "seamlessness", "answers, perplexity under base", "stay", False),
-    ("answers/forget/repeated_4grams", "seamlessness", "answers, repeated 4-grams", "stay", True),
+    ("drift/retain/kl", "specificity", "other texts, KL from base", "stay", False),
 )
+TASK_METRICS = {"acc", "acc_norm", "exact_match", "f1"}
 
 
 def rows(audit: Audit) -> Iterator[Row]:
-    """The figures that were measured on both models; a missing one is left out."""
-    for key, goal, label, better, percent in FIGURES:
-        if key in audit.base.scores and key in audit.erased.scores:
-            yield Row(goal, label, audit.base.scores[key], audit.erased.scores[key], better, percent)
+    """The figures that were measured on the erased model; a missing one is left out. Tasks of the harness come last."""
+    tasks = [key for key in audit.erased.scores if key.startswith("task/") and key.rsplit("/", 1)[1] in TASK_METRICS]
+    named = [(key, "tasks", key.removeprefix("task/").replace("/", ", "), "", True) for key in tasks]
+    for key, goal, label, better, percent in (*FIGURES, *named):
+        if key in audit.erased.scores:
+            base, erased = audit.base.scores.get(key), audit.erased.scores[key]
+            yield Row(key, goal, label, base, erased, better, percent, audit.differences.get(key))
 
 
-def show(score: Score, percent: bool) -> str:
-    """``43.1 % [35, 51]`` or ``5.08 [4.6, 5.6]``."""
+def neighbours(audit: Audit) -> dict[str, tuple[Score, Score]]:
+    """Base and erased accuracy of every neighbour, the one that lost most first."""
+    found = {
+        key.split("/")[1]: (score, audit.erased.scores[key])
+        for key, score in audit.base.scores.items()
+        if key.startswith("neighbour/") and key in audit.erased.scores
+    }
+    return dict(sorted(found.items(), key=lambda item: item[1][1].value - item[1][0].value))
+
+
+def significance(difference: Difference | None) -> str:
+    """``p < .001``, ``p = .04``, or nothing where it was not tested."""
+    if difference is None:
+        return ""
+    return "p < .001" if difference.p < 0.001 else f"p = {difference.p:.2g}".replace("0.", ".", 1)
+
+
+def show(score: Score | None, percent: bool) -> str:
+    """``43.1 % [35, 51]`` or ``5.08 [4.6, 5.6]``; a dash for what was not measured."""
+    if score is None:
+        return "–"
     value = f"{100 * score.value:.1f} %" if percent else _digits(score.value, 4)
     if score.low is None or score.high is None:
         return value
@@ -89,3 +123,18 @@ def verdict(audit: Audit) -> str:
         else f"answers about the concept have {fluent:.2g} times the perplexity of the base's",
     ]
     return "; ".join(parts) + "."
+
+
+def compared(audit: Audit) -> dict[str, float | None]:
+    """The figures by which runs are compared; None for what was not measured."""
+    value = {key: score.value for key, score in audit.erased.scores.items()}
+    return {
+        "gone": gone(audit),
+        "forget": value.get("choice/forget/acc_norm"),
+        "open": value.get("open/forget/right"),
+        "neighbours": kept(audit, "choice/neighbour/acc_norm"),
+        "general": kept(audit, "choice/general/acc_norm"),
+        "retain ppl": kept(audit, "perplexity/retain/held_out"),
+        "answers ppl": kept(audit, "answers/forget/perplexity"),
+        "repeated": value.get("answers/forget/repeated_4grams"),
+    }

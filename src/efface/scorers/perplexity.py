@@ -22,26 +22,32 @@ HELD_OUT = DataSettings(max_chars=2000, max_tokens=192, min_chars=1)
 CORPORA = ("forget", "retain")
 
 
+def held_out(subject: Subject, corpus: str) -> list[Text]:
+    """The held-out texts of one corpus, as they are scored."""
+    passages = subject.concept.texts(corpus, "held_out")  # type: ignore[arg-type]
+    return [encode(passage.text, subject.tokenizer, HELD_OUT) for passage in passages]
+
+
 def score_perplexity(subject: Subject) -> dict[str, Score]:
     """``perplexity/{corpus}/held_out`` with a 95 % interval from the spread of the texts' mean losses."""
     scores = {}
     for corpus in CORPORA:
-        passages = subject.concept.texts(corpus, "held_out")  # type: ignore[arg-type]
-        texts = [encode(passage.text, subject.tokenizer, HELD_OUT) for passage in passages]
-        if texts:
+        if texts := held_out(subject, corpus):
             scores[f"perplexity/{corpus}/held_out"] = perplexity(losses(subject.model, subject.tokenizer, texts, corpus))
     return scores
 
 
-def answer_perplexity(judge: Subject, questions: Sequence[str], texts: Sequence[str]) -> Score | None:
+def answer_perplexity(
+    judge: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, questions: Sequence[str], texts: Sequence[str]
+) -> Score | None:
     """Perplexity of answers, each after its question, under a judge; None if there is no answer of two tokens."""
     encoded = []
     for question, text in zip(questions, texts, strict=True):
-        context = chat_prompt(judge.tokenizer, question)
-        ids = list(judge.tokenizer(text, add_special_tokens=False)["input_ids"])
+        context = chat_prompt(tokenizer, question)
+        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
         if len(ids) > 1:
             encoded.append(Text(context + ids, len(context)))
-    return perplexity(losses(judge.model, judge.tokenizer, encoded, "answers")) if encoded else None
+    return perplexity(losses(judge, tokenizer, encoded, "answers"), paired=len(encoded) == len(texts)) if encoded else None
 
 
 @torch.no_grad()
@@ -60,12 +66,15 @@ def losses(
     return done
 
 
-def perplexity(sums: Sequence[tuple[float, int]]) -> Score:
-    """exp of the mean loss per token; interval: 1.96 standard errors of that ratio over texts."""
+def perplexity(sums: Sequence[tuple[float, int]], paired: bool = True) -> Score:
+    """exp of the mean loss per token; interval: 1.96 standard errors of that ratio over texts.
+
+    Its items are the texts' mean losses in nats. paired: whether every text is there, so that two models can be compared.
+    """
     total = sum(count for _, count in sums)
     mean = sum(loss for loss, _ in sums) / total
-    n = len(sums)
+    n, items = len(sums), tuple(loss / count for loss, count in sums) if paired else None
     if n < 2:
-        return Score(value=math.exp(mean), n=n)
+        return Score(value=math.exp(mean), n=n, items=items)
     spread = math.sqrt(sum((loss - mean * count) ** 2 for loss, count in sums) * n / (n - 1)) / total
-    return Score(value=math.exp(mean), n=n, low=math.exp(mean - 1.96 * spread), high=math.exp(mean + 1.96 * spread))
+    return Score(value=math.exp(mean), n=n, low=math.exp(mean - 1.96 * spread), high=math.exp(mean + 1.96 * spread), items=items)

@@ -1,23 +1,37 @@
 """The extension point of the audit: a scorer measures one thing on one model."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Split
+from efface.models import Loaded, teacher
+from efface.recipe import AuditSettings
 from efface.results import Score
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What a scorer gets: the model under test (eval mode, ready to run) and the questions it is judged by."""
+    """What a scorer gets: the model under test (eval mode, ready to run) and the questions it is judged by.
+
+    other_base: the base model, where it is not the model under test with its adapter disabled.
+    judge: the model that reads the answers, with its tokenizer; None: the base.
+    """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     concept: Concept
     split: Split
+    settings: AuditSettings = AuditSettings()  # noqa: RUF009  (frozen)
+    other_base: nn.Module | None = None
+    judge: Loaded | None = None
+
+    def base(self) -> AbstractContextManager[Any]:
+        """The base model, for as long as the context lasts."""
+        return nullcontext(self.other_base) if self.other_base is not None else teacher(self.model)  # type: ignore[arg-type]
 
 
 class Scorer(Protocol):

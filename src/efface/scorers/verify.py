@@ -1,65 +1,128 @@
 """The audit: every scorer on the base and on the erased model, in one process with one set of weights."""
 
 import json
-from contextlib import nullcontext, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from torch import nn
+
 from efface.concept import Concept, Split
 from efface.embedded import cache_dir
-from efface.errors import RunError
-from efface.models import Loaded, teacher
-from efface.results import Answer, Audit, Measured, Score, read_json, write_json
+from efface.errors import ModelError, RunError
+from efface.models import Loaded, load
+from efface.recipe import AuditSettings
+from efface.results import Audit, Measured, Score, read_json, write_json
 from efface.scorers.answers import score_answers
 from efface.scorers.choice import score_choices
-from efface.scorers.open import answers, score_open
+from efface.scorers.depth import score_depth
+from efface.scorers.drift import score_drift
+from efface.scorers.endpoint import chat, score_judged
+from efface.scorers.harness import score_tasks, task_manager
+from efface.scorers.open import score_leaks, score_open
+from efface.scorers.paired import difference
 from efface.scorers.perplexity import score_perplexity
 from efface.scorers.scorer import Scorer, Subject
+from efface.scorers.shading import answer_prompts, shade
 
-SCORERS: tuple[Scorer, ...] = (score_choices, score_open, score_perplexity, score_answers)
-PROMPT_TOKENS = 100
+SCORERS: tuple[Scorer, ...] = (
+    score_choices,
+    score_open,
+    score_leaks,
+    score_perplexity,
+    score_drift,
+    score_answers,
+    score_judged,
+    score_tasks,
+)
 
 
-def audit_pair(loaded: Loaded, concept: Concept, split: Split = "test", base_key: str | None = None) -> Audit:
-    """Measure a model with its adapter (erased) and with the adapter disabled (base). ``loaded.model`` carries the adapter.
+@dataclass(frozen=True)
+class Pair:
+    """An erased model and its base: the same weights with the adapter disabled, or other weights (``base``).
 
-    base_key: what identifies base model and pack; with it the base is measured once and its figures are kept in the cache.
+    hashes: what identifies base, erased model and pack; with them, figures are kept in the cache and never measured twice.
     """
-    base = _kept_base(loaded, concept, split, base_key) if base_key else measure(loaded, concept, split, erased=False)
-    return Audit(concept=concept.name, split=split, base=base, erased=measure(loaded, concept, split, erased=True))
+
+    erased: Loaded
+    base: nn.Module | None = None
+    hashes: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.base is not None:
+            sizes = [model.get_input_embeddings().weight.shape[0] for model in (self.base, self.erased.model)]  # type: ignore[operator]
+            if sizes[0] != sizes[1]:
+                raise ModelError(
+                    f"base and erased model have vocabularies of {sizes[0]} and {sizes[1]} tokens; expected the same"
+                )
 
 
-def _kept_base(loaded: Loaded, concept: Concept, split: Split, key: str) -> Measured:
-    """The base's figures from the cache, else measured and put there.
+def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: AuditSettings | None = None) -> Audit:
+    """Measure both models of a pair. Raises InputError before any work for a task or a judge that is not there."""
+    settings = settings or AuditSettings()
+    check(settings)
+    judge = load(settings.judge) if settings.judge else None
+    erased = Subject(pair.erased.model, pair.erased.tokenizer, concept, split, settings, pair.base, judge)
+    hashes = pair.hashes or {}
+    keys = {"base": f"{hashes['model']} {hashes['concept']}"} if hashes else {}
+    if "adapter" in hashes:
+        keys["erased"] = f"{hashes['adapter']} on {keys['base']}"
+    with erased.base() as model:
+        base = replace(erased, model=model, other_base=model)
+        before = kept(base, keys.get("base"), lambda: measure(base))
+    after = kept(erased, keys.get("erased"), lambda: measure(erased))
+    both = [measured.model_copy(update={"answers": shade(erased, measured.answers)}) for measured in (before, after)]
+    compared = {key: difference(score, after.scores[key]) for key, score in before.scores.items() if key in after.scores}
+    return Audit(
+        concept=concept.name,
+        title=concept.title,
+        split=split,
+        settings=settings,
+        models={"base": pair.erased.source, **hashes},
+        base=both[0],
+        erased=both[1],
+        differences={key: gap for key, gap in compared.items() if gap is not None},
+    )
 
-    The entry's name covers model, tokenizer, pack, split, precision, device, library versions and every line of efface.
+
+def check(settings: AuditSettings) -> None:
+    """What can be found wrong before any work."""
+    if settings.tasks:
+        task_manager(settings.tasks, settings.task_folder)
+    if settings.endpoint:
+        chat(settings.endpoint, settings.endpoint_model, "Say 1.")
+
+
+def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Measured:
+    """The figures of a model from the cache, else measured and put there; always measured without a key.
+
+    The entry's name covers model, tokenizer, pack, split, settings, precision, device, library versions and every line of efface.
     """
-    model, tokenizer = loaded.model, loaded.tokenizer
-    parts = [key, split, str(model.dtype), model.device.type, model.config.to_json_string(), str(tokenizer.chat_template)]
-    parts += [
-        json.dumps(tokenizer.get_vocab(), sort_keys=True),
-        *(version(name) for name in ("torch", "transformers", "lm-eval")),
-    ]
+    if key is None or subject.settings.endpoint:  # what a server says today it need not say tomorrow
+        return make()
+    model, tokenizer = subject.model, subject.tokenizer
+    parts = [key, subject.split, subject.settings.model_dump_json(), str(model.dtype), model.device.type]
+    parts += [model.config.to_json_string(), str(tokenizer.chat_template), json.dumps(tokenizer.get_vocab(), sort_keys=True)]  # type: ignore[union-attr, operator]
+    parts += [version(name) for name in ("torch", "transformers", "lm-eval")]
     source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
     name = sha256(json.dumps(parts).encode() + source).hexdigest()[:24]
     file = cache_dir() / "audits" / f"{name}.json"
     with suppress(RunError):
         return read_json(file, Measured)
-    base = measure(loaded, concept, split, erased=False)
+    measured = make()
     with suppress(OSError):  # a cache that cannot be written costs time, not the run
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, base)
-    return base
+        write_json(file, measured)
+    return measured
 
 
-def measure(loaded: Loaded, concept: Concept, split: Split, *, erased: bool) -> Measured:
-    """All scores and the answers to the pack's prompts, for one of the two models."""
-    with nullcontext(loaded.model) if erased else teacher(loaded.model) as model:
-        subject = Subject(model, loaded.tokenizer, concept, split)
-        scores: dict[str, Score] = {}
-        for scorer in SCORERS:
-            scores |= scorer(subject)
-        prompts = concept.manifest.prompts
-        texts = answers(subject, prompts, PROMPT_TOKENS, "answers to the prompts") if prompts else []
-    return Measured(scores=scores, answers=[Answer(prompt=p, text=t) for p, t in zip(prompts, texts, strict=True)])
+def measure(subject: Subject) -> Measured:
+    """All scores, the layers, and the answers to the pack's prompts, for one of the two models."""
+    scores: dict[str, Score] = {}
+    for scorer in SCORERS:
+        scores |= scorer(subject)
+    depth = score_depth(subject) if subject.settings.depth else []
+    return Measured(scores=scores, answers=answer_prompts(subject), depth=depth)

@@ -1,0 +1,57 @@
+"""``efface audit RUN`` and ``efface audit MODEL --base BASE --concept PACK``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from efface.cli.parse import parse
+from efface.concept import Split, find_pack
+from efface.errors import InputError
+from efface.recipe import AuditSettings
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Measure base and erased model on a pack's questions and whatever tasks of the harness are named."""
+
+    what: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="RUN|MODEL")]]
+    """A run folder; or hub id or folder of an erased model: an adapter or merged weights."""
+    base: str | None = None
+    """The model that it was made from (with a MODEL)."""
+    concept: str | None = None
+    """Name or folder of the concept pack (with a MODEL)."""
+    split: Split = "test"
+    """The questions to ask."""
+    to: Path | None = None
+    """Folder for audit.json and report.html (default: the run's, for its test questions; audits/MODEL-CONCEPT for a model)."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the weights (with a MODEL)."""
+    trust_remote_code: bool = False
+    """Run code that comes with the model (with a MODEL)."""
+    settings: Annotated[AuditSettings, tyro.conf.arg(name="")] = field(default_factory=AuditSettings)
+
+
+def audit(args: Sequence[str]) -> None:
+    """Parse, measure, print the table."""
+    given: Arguments = parse(Arguments, args, "audit")
+    run = (Path(given.what) / "run.json").is_file()
+    if not run and (given.base is None or given.concept is None):
+        raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")
+    if given.concept is not None:
+        find_pack(given.concept)
+    asked = given.settings != AuditSettings()
+    own = Path(given.what) if run else Path("audits") / f"{Path(given.what).name}-{Path(str(given.concept)).name}"
+    to = given.to or (own if given.split == "test" or not run else None)
+
+    from efface.auditing import audit as measure
+    from efface.report.terminal import print_audit
+
+    settings = given.settings if asked or not run else None  # a run remembers how it was measured
+    options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}
+    measured = measure(given.what, given.concept, base=given.base, split=given.split, settings=settings, to=to, **options)
+    print_audit(measured, f"{measured.title} erased: {given.what}")
+    if to is not None:
+        print(to / "report.html")

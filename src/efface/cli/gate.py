@@ -1,0 +1,75 @@
+"""``efface gate RUN --max-forget 0.30 …``: for release pipelines."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import tyro
+
+from efface.cli.parse import parse
+from efface.errors import InputError
+from efface.report.table import gone, kept
+from efface.results import Audit, read_json
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Exit with 0 if a run keeps within every limit given, with 1 if it breaches one. What was not measured is a breach."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder, or a folder that 'efface audit' wrote."""
+    max_forget: float | None = None
+    """Accuracy (acc_norm) of the erased model on the concept's questions."""
+    max_open: float | None = None
+    """Share of the concept's open questions answered right."""
+    max_leak: float | None = None
+    """Share of the concept's open questions answered right in any sample."""
+    min_gone: float | None = None
+    """Share of the distance from the base's accuracy to chance that is gone (acc_norm)."""
+    min_neighbours: float | None = None
+    """Accuracy on neighbour questions (acc_norm) over the base's."""
+    min_general: float | None = None
+    """Accuracy on general questions (acc_norm) over the base's."""
+    max_perplexity: float | None = None
+    """Perplexity of held-out texts over the base's."""
+    max_answers: float | None = None
+    """Perplexity of answers about the concept over the base's."""
+    max_repeated: float | None = None
+    """Share of repeated 4-grams in these answers."""
+    max_drift: float | None = None
+    """KL divergence from the base on held-out texts, nats a token."""
+
+
+def measured(audit: Audit) -> dict[str, float | None]:
+    """What each limit is compared with."""
+    value = {key: score.value for key, score in audit.erased.scores.items()}
+    return {
+        "max_forget": value.get("choice/forget/acc_norm"),
+        "max_open": value.get("open/forget/right"),
+        "max_leak": value.get("open/forget/leak"),
+        "min_gone": gone(audit),
+        "min_neighbours": kept(audit, "choice/neighbour/acc_norm"),
+        "min_general": kept(audit, "choice/general/acc_norm"),
+        "max_perplexity": kept(audit, "perplexity/retain/held_out"),
+        "max_answers": kept(audit, "answers/forget/perplexity"),
+        "max_repeated": value.get("answers/forget/repeated_4grams"),
+        "max_drift": value.get("drift/retain/kl"),
+    }
+
+
+def gate(args: Sequence[str]) -> int:
+    """Parse, compare, print a line a limit; 1 if one is breached."""
+    given: Arguments = parse(Arguments, args, "gate")
+    limits = {of.name: getattr(given, of.name) for of in fields(given) if of.name != "run"}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
+    if not limits:
+        raise InputError("gate: expected at least one limit, for example --max-forget 0.30; see: efface gate --help")
+    found, breached = measured(read_json(given.run / "audit.json", Audit)), 0
+    for name, limit in limits.items():
+        value = found[name]
+        holds = value is not None and (value <= limit if name.startswith("max") else value >= limit)
+        breached += not holds
+        sign = "<=" if name.startswith("max") else ">="
+        shown = "not measured" if value is None else f"{value:.3f}"
+        print(f"{'pass' if holds else 'FAIL'}  {name.replace('_', '-')}: {shown} (expected {sign} {limit:g})")
+    return int(breached > 0)

@@ -1,0 +1,166 @@
+"""The page's pictures: matplotlib, drawn once as SVG without scripts, so they print, scale and follow light and dark."""
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from efface.report.table import gone, kept, neighbours
+from efface.results import Audit, Score
+
+BASE, ERASED, GREY = "#7f8c99", "#c8553d", "#888888"
+TERMS = {"loss": "#555555", "erase": "#c8553d", "retain": "#2a6f97", "fluency": "#6a994e"}
+STYLE = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "efface",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "figure.constrained_layout.use": True,
+}
+
+
+def goals(audit: Audit) -> Markup | None:
+    """The three goals as shares: how much is gone, how much is kept, how fluent the answers are beside the base's."""
+    fluent = kept(audit, "answers/forget/perplexity")
+    shares = {
+        "innocence: distance to chance gone": gone(audit),
+        "specificity: neighbours kept": kept(audit, "choice/neighbour/acc_norm"),
+        "specificity: general kept": kept(audit, "choice/general/acc_norm"),
+        "seamlessness: base's perplexity over erased": 1 / fluent if fluent else None,
+    }
+    measured = {name: max(0.0, share) for name, share in shares.items() if share is not None}
+    if not measured:
+        return None
+
+    def draw(axes: Any) -> None:
+        names = list(reversed(measured))
+        axes.barh(names, [100 * measured[name] for name in names], color=ERASED, height=0.6)
+        axes.axvline(100, color=GREY, linestyle="--")
+        axes.set_xlabel("per cent; dashed: a perfect erasure")
+        axes.bar_label(axes.containers[0], fmt="%.0f", padding=3)
+
+    return picture([draw], (7.5, 0.5 + 0.45 * len(measured)), "the three goals")
+
+
+def lost(audit: Audit) -> Markup | None:
+    """Accuracy on every neighbour, base beside erased, the one that lost most on top."""
+    found = neighbours(audit)
+
+    def draw(axes: Any) -> None:
+        names = list(reversed(found))
+        for shift, (who, colour) in enumerate((("erased", ERASED), ("base", BASE))):
+            scores = [found[name][1 - shift] for name in names]
+            at = [i + 0.36 * shift - 0.18 for i in range(len(names))]
+            axes.barh(
+                at, [100 * s.value for s in scores], 0.34, xerr=_whiskers(scores, 100), ecolor=GREY, color=colour, label=who
+            )
+        axes.set_yticks(range(len(names)), [f"{name} (n = {found[name][1].n})" for name in names])
+        axes.set_xlim(0, 100)
+        axes.set_xlabel("per cent right, with 95 % intervals")
+        axes.legend(frameon=False, loc="lower right")
+
+    return picture([draw], (7.5, 0.9 + 0.42 * len(found)), "what else was lost") if found else None
+
+
+def depth(audit: Audit) -> Markup | None:
+    """Probe, logit lens and norm by layer."""
+    layers = {"base": audit.base.depth, "erased": audit.erased.depth}
+    if not layers["erased"]:
+        return None
+
+    def panel(what: str, label: str) -> Any:
+        def draw(axes: Any) -> None:
+            for who, colour in (("base", BASE), ("erased", ERASED)):
+                found = [(of.layer, getattr(of, what)) for of in layers[who] if getattr(of, what) is not None]
+                if found:
+                    x, scores = [layer for layer, _ in found], [score for _, score in found]
+                    axes.plot(x, [score.value for score in scores], color=colour, label=who)
+                    if all(score.low is not None for score in scores):
+                        axes.fill_between(
+                            x, [s.low for s in scores], [s.high for s in scores], color=colour, alpha=0.2, linewidth=0
+                        )
+                if what == "probe":
+                    axes.plot(
+                        [of.layer for of in layers[who]], [of.null.value for of in layers[who]], color=colour, linestyle=":"
+                    )
+            chance = getattr(layers["erased"][0], what)
+            if chance is not None and chance.chance is not None:
+                axes.axhline(chance.chance, color=GREY, linestyle="--", linewidth=0.8)
+            axes.set_xlabel("layer")
+            axes.set_title(label, color=GREY)
+            axes.legend(frameon=False)
+
+        return draw
+
+    panels = [panel("probe", "linear probe (dotted: shuffled)"), panel("lens", "logit lens"), panel("norm", "norm of the states")]
+    return picture(panels, (10, 3), "what the layers hold")
+
+
+def losses(log: Sequence[Mapping[str, float]]) -> Markup | None:
+    """Every term over the steps."""
+
+    def draw(axes: Any) -> None:
+        for term, colour in TERMS.items():
+            found = [(entry["step"], entry[term]) for entry in log if term in entry and "step" in entry]
+            if found:
+                axes.plot(*zip(*found, strict=True), color=colour, label=term)
+        axes.set_xlabel("step")
+        axes.set_ylabel("weighted loss, nats")
+        axes.legend(frameon=False)
+
+    return picture([draw], (7.5, 3), "losses") if any("step" in entry for entry in log) else None
+
+
+def plane(points: Mapping[str, tuple[float, float, float | None]]) -> Markup:
+    """Erased (share of the distance to chance gone) against kept (lesser of neighbours and general), a point a run.
+
+    points: name -> (erased, kept, perplexity of the answers over the base's, which colours the point).
+    """
+
+    def draw(axes: Any) -> None:
+        x, y = [100 * point[0] for point in points.values()], [100 * point[1] for point in points.values()]
+        colours = [point[2] if point[2] is not None else float("nan") for point in points.values()]
+        seen = axes.scatter(x, y, c=colours, cmap="viridis_r", vmin=1, vmax=3, s=60, edgecolors=GREY, plotnonfinite=True)
+        for name, at in zip(points, zip(x, y, strict=True), strict=True):
+            axes.annotate(name, at, textcoords="offset points", xytext=(6, 4), fontsize=8)
+        axes.figure.colorbar(seen, ax=axes, label="perplexity of answers, times the base's", extend="max")
+        axes.set_xlabel("erased: distance to chance gone, per cent")
+        axes.set_ylabel("kept: lesser of neighbours and general, per cent")
+
+    return picture([draw], (7.5, 4.5), "erased against kept")
+
+
+def picture(panels: Sequence[Any], size: tuple[float, float], label: str) -> Markup:
+    """Draw panels side by side; returns an SVG element for the page."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    with mpl.rc_context(STYLE):
+        figure, axes = pyplot.subplots(1, len(panels), figsize=size, squeeze=False)
+        for draw, of in zip(panels, axes[0], strict=True):
+            draw(of)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        pyplot.close(figure)
+    svg = out.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    prefix = re.sub(r"\W", "", label)  # ids are unique on the page
+    svg = re.sub(r'(id="|href="#|url\(#)', rf"\g<1>{prefix}-", svg)
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1))  # noqa: S704  (text in it was escaped by matplotlib)
+
+
+def _whiskers(scores: Sequence[Score], scale: float) -> list[list[float]]:
+    """How far the intervals reach below and above, as matplotlib wants it; nothing where there is none."""
+    low = [0.0 if s.low is None else scale * max(0.0, s.value - s.low) for s in scores]
+    high = [0.0 if s.high is None else scale * max(0.0, s.high - s.value) for s in scores]
+    return [low, high]

@@ -1,0 +1,42 @@
+"""Answers in the model's chat format, in batches: what the scorers of free text share."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from efface.guidance import sample
+from efface.models import chat_prompt
+from efface.progress import track
+from efface.scorers.scorer import Subject
+
+BATCH = 64
+
+
+def replies(subject: Subject, questions: Sequence[str], tokens: int, what: str, **options: Any) -> list[list[int]]:
+    """Token ids of answers of at most ``tokens`` tokens, in the order of the questions; greedy if no options say otherwise.
+
+    An answer that has fewer tokens ended by itself.
+    """
+    prompts = [chat_prompt(subject.tokenizer, question) for question in questions]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    found: dict[int, list[int]] = {}
+    for first in track(range(0, len(prompts), BATCH), what):
+        rows = order[first : first + BATCH]
+        new = sample(
+            subject.model,  # type: ignore[arg-type]
+            subject.tokenizer,
+            [prompts[i] for i in rows],
+            **{"max_new_tokens": tokens, "do_sample": False, **options},
+        )
+        found.update(zip(rows, new, strict=True))
+    return [found[i] for i in range(len(prompts))]
+
+
+def texts(subject: Subject, tokens: Sequence[Sequence[int]]) -> list[str]:
+    """The same answers as text."""
+    return [str(subject.tokenizer.decode(list(ids), skip_special_tokens=True)).strip() for ids in tokens]
+
+
+def contains(text: str, accepted: Sequence[str]) -> bool:
+    """Whether one of the accepted answers stands in the text as whole words, whatever the case."""
+    return any(re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.IGNORECASE) for answer in accepted)

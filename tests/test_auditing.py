@@ -1,0 +1,214 @@
+"""The verbs around the audit: audit, report, gate, compare; runs and models that somebody else erased."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from jsonschema import validate
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
+
+from efface.auditing import audit
+from efface.cli import main
+from efface.errors import EffaceError
+from efface.pipeline import Run, erase
+from efface.report.table import gone, kept
+from efface.results import Audit
+from tests.conftest import tiny_model
+
+SCHEMA = Path(__file__).parent.parent / "docs" / "audit.schema.json"
+SMALL: dict[str, Any] = {
+    "dtype": "float32",
+    "data": {"max_tokens": 24},
+    "fluency": {"texts": 4, "tokens": 8},
+    "lora": {"layers": "1-2", "rank": 2},
+    "train": {"steps": 4, "batch_size": 2, "lr": 0.05},
+    "audit": {"samples": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def run(model_folders: dict[str, Path], pack_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    to = tmp_path_factory.mktemp("runs") / "run"
+    return erase(str(model_folders["llama"]), str(pack_folder), to=to, **SMALL)
+
+
+def merged(run: Run, model: Path, folder: Path) -> Path:
+    """The run's adapter merged into its base, as somebody else would publish it."""
+    loaded = run.load()
+    loaded.model.merge_and_unload().save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(model).save_pretrained(folder)
+    return folder
+
+
+def test_the_published_schema_is_that_of_the_figures(run: Run) -> None:
+    assert json.loads(SCHEMA.read_text()) == Audit.model_json_schema()
+    validate(json.loads((run.folder / "audit.json").read_text()), json.loads(SCHEMA.read_text()))
+
+
+def test_every_figure_stands_beside_the_bases_with_its_test(run: Run) -> None:
+    measured = run.audit
+    assert measured.version == 1
+    assert set(measured.models) == {"base", "model", "concept", "adapter"}
+    for key in ("choice/forget/acc_norm", "open/forget/leak", "answers/forget/repeated_4grams", "perplexity/retain/held_out"):
+        assert measured.differences[key].n == measured.erased.scores[key].n
+    assert "drift/retain/kl" in measured.erased.scores
+    assert "drift/retain/kl" not in measured.base.scores
+    for answers in (measured.base.answers, measured.erased.answers):
+        assert all("".join(piece for piece, _ in answer.pieces) == answer.text for answer in answers)
+
+
+def test_an_adapter_and_merged_weights_get_the_figures_of_the_run(
+    run: Run, model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path
+) -> None:
+    base = model_folders["llama"]
+    settings = run.record.recipe.audit
+    for what in (run.folder / "adapter", merged(run, base, tmp_path / "merged")):
+        found = audit(what, str(pack_folder), base=str(base), settings=settings, to=tmp_path / "audit", dtype="float32")
+        assert found.erased.scores.keys() == run.audit.erased.scores.keys()
+        for who in ("base", "erased"):
+            for key, score in getattr(run.audit, who).scores.items():
+                assert getattr(found, who).scores[key].value == pytest.approx(score.value, rel=1e-3), (what, who, key)
+        assert {path.name for path in (tmp_path / "audit").iterdir()} == {"audit.json", "report.html"}
+
+
+def test_what_does_not_fit_together_is_one_line(
+    run: Run, model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base, pack = str(model_folders["llama"]), str(pack_folder)
+    other = tmp_path / "other"  # another tokenizer
+    shutil.copytree(model_folders["llama"], other)
+    raw = json.loads((other / "tokenizer.json").read_text())
+    raw["model"]["vocab"] = {("zz" if token == "honey" else token): i for token, i in raw["model"]["vocab"].items()}
+    swapped = dict(sorted(raw["model"]["vocab"].items(), key=lambda item: item[1]))
+    first, second = [token for token, i in swapped.items() if i in (20, 21)]
+    swapped[first], swapped[second] = swapped[second], swapped[first]
+    raw["model"]["vocab"] = swapped
+    raw["model"]["merges"] = []
+    (other / "tokenizer.json").write_text(json.dumps(raw))
+    wide = tmp_path / "wide"  # another vocabulary
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.resize_token_embeddings(320)
+    model.save_pretrained(wide)
+    PreTrainedTokenizerFast.from_pretrained(base).save_pretrained(wide)
+    bare = tmp_path / "bare"  # a run without its adapter
+    shutil.copytree(run.folder, bare)
+    shutil.rmtree(bare / "adapter")
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "adapter_config.json").write_text((run.folder / "adapter" / "adapter_config.json").read_text())
+    (pickled / "adapter_model.bin").write_bytes(b"pickle")
+    capsys.readouterr()
+    for args, says in (
+        ([str(other), "--base", base, "--concept", pack], "different tokenizers"),
+        ([str(wide), "--base", base, "--concept", pack], "vocabularies of 300 and 320 tokens"),
+        ([str(run.folder / "adapter"), "--base", str(model_folders["gpt2"]), "--concept", pack], "does not fit"),
+        ([str(bare)], "holds no adapter_model.safetensors"),
+        ([str(pickled), "--base", base, "--concept", pack], "holds no adapter_model.safetensors"),
+        ([str(run.folder), "--concept", pack], "drop --base and --concept"),
+        ([str(tmp_path / "nowhere")], "is no finished run folder; for a model say --base BASE --concept PACK"),
+        ([str(run.folder), "--tasks", "no_such_task"], "the harness has no task 'no_such_task'"),
+        ([str(run.folder), "--endpoint", "http://127.0.0.1:9/v1"], "cannot be reached"),
+    ):
+        before = (run.folder / "audit.json").read_bytes()
+        assert main(["audit", *args]) == 2, says
+        said = capsys.readouterr()
+        assert says in said.err
+        assert said.err.rstrip("\n").splitlines()[-1].startswith("efface: ")
+        assert (run.folder / "audit.json").read_bytes() == before
+
+
+def test_audit_again_writes_the_page_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    page = run.folder / "report.html"
+    page.unlink()
+    assert main(["audit", str(run.folder)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert page.is_file()
+    assert main(["audit", str(run.folder), "--split", "tune"]) == 0  # looked at, not kept
+    assert run.audit.split == "test"
+    page.unlink()
+    assert main(["report", str(run.folder)]) == 0
+    assert page.is_file()
+
+
+def test_figures_are_kept_for_each_model(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("efface.scorers.verify.measure", lambda _: pytest.fail("measured again"))
+    again = audit(run.folder)
+    assert again.erased.scores == run.audit.erased.scores
+    assert again.base.scores == run.audit.base.scores
+    assert again.base.scores != again.erased.scores
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [
+        (["--max-forget", "1", "--min-general", "0"], 0),
+        (["--max-forget", "-1"], 1),
+        (["--max-forget", "1", "--max-perplexity", "0.1"], 1),
+        (["--max-answers", "100", "--max-leak", "1", "--max-open", "1", "--max-repeated", "1", "--max-drift", "99"], 0),
+    ],
+)
+def test_gate(limits: list[str], code: int, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", str(run.folder), *limits]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(limits) // 2
+    assert any(line.startswith("FAIL") for line in lines) == bool(code)
+
+
+def test_a_figure_that_was_not_measured_closes_the_gate(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads((run.folder / "audit.json").read_text())
+    del found["erased"]["scores"]["open/forget/leak"]
+    (tmp_path / "audit.json").write_text(json.dumps(found))
+    assert main(["gate", str(tmp_path), "--max-leak", "1"]) == 1
+    assert "not measured" in capsys.readouterr().out
+    assert main(["gate", str(tmp_path)]) == 2
+    assert "expected at least one limit" in capsys.readouterr().err
+
+
+def test_compare(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(run.folder, again)
+    assert main(["compare", str(run.folder), str(again), "--paper", "--to", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "Zephyr-7B" in out
+    assert "Harry Potter" in out
+    found = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert found["run"] == found["again"]
+    assert found["run"]["gone"] == gone(run.audit)
+    assert found["run"]["general"] == kept(run.audit, "choice/general/acc_norm")
+    assert "again" in (tmp_path / "out" / "compare.html").read_text()
+    other = json.loads((again / "audit.json").read_text())
+    (again / "audit.json").write_text(json.dumps({**other, "split": "tune"}))
+    assert main(["compare", str(run.folder), str(again)]) == 2
+    assert "judged by the same questions" in capsys.readouterr().err
+
+
+def test_a_model_under_another_name_is_not_mixed_up(model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path) -> None:
+    """Two merged models of one shape and one base: each gets its own figures."""
+    base = model_folders["llama"]
+    values = []
+    for seed in (1, 2):
+        tiny_model("llama", seed).save_pretrained(tmp_path / str(seed))
+        PreTrainedTokenizerFast.from_pretrained(base).save_pretrained(tmp_path / str(seed))
+        found = audit(tmp_path / str(seed), str(pack_folder), base=str(base))
+        values.append(found.erased.scores["perplexity/retain/held_out"].value)
+    assert values[0] != values[1]
+
+
+def test_another_judge_reads_the_answers(run: Run, model_folders: dict[str, Path]) -> None:
+    settings = run.record.recipe.audit.model_copy(update={"judge": str(model_folders["gpt2"])})
+    found = audit(run.folder, settings=settings)
+    key = "answers/forget/perplexity"
+    assert found.erased.scores[key].value != run.audit.erased.scores[key].value
+    with pytest.raises(EffaceError, match="no model"):
+        audit(run.folder, settings=settings.model_copy(update={"judge": "no model at all"}))
+
+
+def test_the_adapter_is_on_again_after_an_audit(run: Run) -> None:
+    loaded, ids = run.load(), torch.tensor([[5, 6, 7]])
+    before = loaded.model(ids).logits
+    with loaded.model.disable_adapter():  # type: ignore[operator]
+        assert (loaded.model(ids).logits - before).abs().max() > 1e-3
+    torch.testing.assert_close(loaded.model(ids).logits, before)

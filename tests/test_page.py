@@ -1,0 +1,105 @@
+"""The page as people see it: charts, and headless Chromium."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from efface.report.charts import depth, goals, losses, lost, plane
+from efface.report.page import write_comparison, write_report
+from efface.results import Answer, Audit, Layer, Measured, Score, average, proportion
+
+EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\"> $x^2$"
+
+
+def measured(right: int, evil: str) -> Measured:
+    choice = proportion([True] * right + [False] * (20 - right), 0.25)
+    scores = {f"choice/{kind}/acc_norm": choice for kind in ("forget", "neighbour", "general")}
+    scores |= {
+        "neighbour/Ancient Rome/acc": choice,
+        f"neighbour/{EVIL}/acc": choice,
+        "answers/forget/perplexity": average([4.0, 5.0]),
+    }
+    layer = {"probe": choice, "null": choice, "lens": average([0.3, 0.4], 0.25), "norm": average([3.0, 5.0])}
+    answers = [
+        Answer(prompt=EVIL, text=evil, pieces=((evil[:7], 0.0), (evil[7:], 0.9))),
+        *(Answer(prompt=f"Who built {i}?", text=f"Nobody knows {i}.") for i in range(11)),
+    ]
+    return Measured(scores=scores, answers=answers, depth=[Layer(layer=i, **layer) for i in range(4)])
+
+
+@pytest.fixture(scope="module")
+def audit() -> Audit:
+    return Audit(concept="c", title=f"Egypt {EVIL}", split="test", base=measured(15, "fine, all of it"), erased=measured(6, EVIL))
+
+
+def test_charts_are_svg_without_scripts_and_the_same_every_time(audit: Audit) -> None:
+    log = [{"step": 1.0, "loss": 2.0, "erase": 1.0}, {"step": 2.0, "loss": 1.0, "erase": 0.5}]
+    drawn = [goals(audit), lost(audit), depth(audit), losses(log), plane({"a": (0.7, 0.98, 1.5), "<b>": (0.1, 1.0, None)})]
+    for chart in drawn:
+        assert chart is not None
+        assert chart.startswith("<svg role=")
+        assert "<script" not in chart
+        assert "<b>" not in chart
+    assert goals(audit) == drawn[0]
+    empty = Measured(scores={}, answers=[])
+    nothing = Audit(concept="c", split="test", base=empty, erased=empty)
+    assert [chart(nothing) for chart in (goals, lost, depth)] == [None, None, None]
+    assert losses([]) is None
+
+
+def test_a_page_of_an_audit_alone(audit: Audit, tmp_path: Path) -> None:
+    write_report(tmp_path, audit)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    assert len(page.encode()) < 5e6
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert "<script>" not in write_comparison({EVIL: dict.fromkeys(("gone", "neighbours", "general", "answers ppl"), 0.5)})
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    if binary is None:
+        pytest.skip("no chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def test_the_page_in_a_browser(browser: Any, audit: Audit, tmp_path: Path) -> None:
+    write_report(tmp_path, audit)
+    page, errors, asked = browser.new_page(viewport={"width": 390, "height": 800}), [], []
+    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((tmp_path / "report.html").as_uri())
+    assert "of the way from the base to chance is gone" in page.inner_text("#verdict")
+    assert page.title().startswith("Egypt <script>")  # text, not code
+    assert "onerror" in page.inner_text("#answers")
+    assert page.locator("#answers p span").count() >= 2
+    assert page.locator("#answers .answers").is_visible()
+    page.click("#answers summary")
+    assert not page.locator("#answers .answers").is_visible()
+    page.click("#depth summary")
+    assert page.locator("#depth svg").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390  # nothing sticks out on a phone
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    assert errors == []
+    assert [url for url in asked if not url.startswith("file:")] == []
+
+
+def test_a_score_without_interval_is_drawn(audit: Audit) -> None:
+    bare = {"neighbour/Rome/acc": Score(value=0.5, n=1)}
+    chart = lost(audit.model_copy(update={who: Measured(scores=bare, answers=[]) for who in ("base", "erased")}))
+    assert chart is not None
+    assert "Rome (n = 1)" in chart

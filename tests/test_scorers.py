@@ -1,0 +1,313 @@
+"""Every figure against an independent computation, and models built to deserve a verdict."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+from transformers.modeling_outputs import CausalLMOutput
+
+from efface.concept import Concept, Question
+from efface.errors import InputError
+from efface.models import Loaded, attach_adapter, chat_prompt, teacher
+from efface.recipe import AuditSettings, LoraSettings
+from efface.results import Answer, Score, average, proportion
+from efface.scorers.answers import score_answers
+from efface.scorers.choice import score_choices
+from efface.scorers.depth import last_states, logit_lens, probe, score_depth
+from efface.scorers.drift import score_drift
+from efface.scorers.endpoint import score_judged
+from efface.scorers.harness import export_tasks, score_tasks
+from efface.scorers.open import score_leaks, score_open
+from efface.scorers.paired import difference
+from efface.scorers.perplexity import held_out
+from efface.scorers.scorer import Subject
+from efface.scorers.shading import shade
+
+
+def student(llama: Loaded) -> Any:
+    """The tiny model with an adapter that changes it."""
+    model = attach_adapter(llama.model, LoraSettings(layers="all"), 0).eval()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(1))
+    return model
+
+
+# models built to deserve a verdict
+
+
+class Scripted(LlamaForCausalLM):  # type: ignore[misc]
+    """Says what it was told: after the last ``SPAN`` tokens of a known text comes that text's next token, else ``filler``."""
+
+    SPAN = 5
+    known: dict[tuple[int, ...], int]
+    filler: int
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> CausalLMOutput:
+        logits = torch.zeros(*input_ids.shape, self.config.vocab_size)
+        for row, ids in enumerate(input_ids.tolist()):
+            for end in range(1, len(ids) + 1):
+                said = self.known.get(tuple(ids[max(0, end - self.SPAN) : end]), self.filler)
+                logits[row, end - 1, said] = 20.0
+        return CausalLMOutput(logits=logits)
+
+
+def scripted(llama: Loaded, texts: list[list[int]], filler: int) -> Any:
+    model = Scripted(llama.model.config).eval()
+    model.generation_config.use_cache = False
+    model.generation_config.pad_token_id = llama.tokenizer.pad_token_id
+    model.known = {tuple(ids[max(0, end - Scripted.SPAN) : end]): ids[end] for ids in texts for end in range(1, len(ids))}
+    model.filler = filler
+    return model
+
+
+def quiz(zorn: Concept) -> Concept:
+    """Four questions of the concept and its open question, each with an answer of its own."""
+    questions = tuple(
+        Question(kind="forget", topic="it", split="test", stem=stem, choices=(" ".join(reversed(right.split())), right), answer=1)
+        for stem, right in (
+            ("The dragon lives in", "a tower of glass"),
+            ("King Orlo rode over", "the valley of Zorn"),
+            ("In winter it sleeps on", "candles and honey"),
+            ("Its egg is green like", "old glass books"),
+        )
+    )
+    return zorn.model_copy(update={"questions": questions})
+
+
+def judged(llama: Loaded, concept: Concept, model: Any) -> dict[str, Score]:
+    subject = Subject(model, llama.tokenizer, concept, "test", AuditSettings(samples=2), other_base=llama.model)
+    return score_choices(subject) | score_open(subject) | score_leaks(subject) | score_answers(subject)
+
+
+def test_a_model_that_answers_perfectly_is_told_so(llama: Loaded, zorn: Concept) -> None:
+    concept, tokenizer = quiz(zorn), llama.tokenizer
+    texts = [list(tokenizer(f"{row.stem} {row.choices[row.answer]}")["input_ids"]) for row in concept.questions]
+    (asked,) = concept.ask_open("forget", "test")
+    texts += [[*chat_prompt(tokenizer, asked.question), *tokenizer("honey")["input_ids"], tokenizer.eos_token_id]]
+    scores = judged(llama, concept, scripted(llama, texts, tokenizer.eos_token_id))
+    for key in ("choice/forget/acc", "choice/forget/acc_norm", "open/forget/right", "open/forget/leak", "answers/forget/ends"):
+        assert scores[key].value == 1.0, key
+    assert scores["choice/forget/probability"].value > 0.99
+    assert scores["answers/forget/repeated_4grams"].value == 0.0
+
+
+def test_a_model_that_repeats_a_token_is_told_so(llama: Loaded, zorn: Concept) -> None:
+    scores = judged(llama, quiz(zorn), scripted(llama, [], filler=40))
+    assert scores["open/forget/right"].value == scores["open/forget/leak"].value == 0.0
+    assert scores["answers/forget/repeated_4grams"].value > 0.95
+    assert scores["answers/forget/distinct_2grams"].value < 0.05
+    assert scores["answers/forget/entropy"].value == scores["answers/forget/ends"].value == 0.0
+
+
+def test_a_model_that_knows_nothing_is_at_chance(llama: Loaded, zorn: Concept) -> None:
+    flat = scripted(llama, [], filler=0)
+    flat.forward = lambda input_ids, **_: CausalLMOutput(logits=torch.zeros(*input_ids.shape, flat.config.vocab_size))
+    concept = quiz(zorn)
+    scores = judged(llama, concept, flat)
+    expected = []
+    for row in concept.questions:  # all tokens are alike, so only the choices' lengths count
+        weights = [flat.config.vocab_size ** -float(len(llama.tokenizer(f" {choice}")["input_ids"])) for choice in row.choices]
+        expected.append(weights[1] / sum(weights))
+    assert scores["choice/forget/probability"].items == pytest.approx(expected, rel=1e-3)
+    assert scores["choice/forget/probability"].chance == 0.5
+    assert scores["open/forget/right"].value == 0.0
+
+
+# figures against independent computations
+
+
+def test_kl_is_that_of_one_text_at_a_time(llama: Loaded, zorn: Concept) -> None:
+    model = student(llama)
+    subject = Subject(model, llama.tokenizer, zorn, "test")
+    expected = []
+    for text in held_out(subject, "retain"):
+        ids = torch.tensor([text.ids])
+        after = model(ids).logits[0, text.start - 1 : -1].log_softmax(-1)
+        with teacher(model) as base:
+            before = base(ids).logits[0, text.start - 1 : -1].log_softmax(-1)
+        expected.append((before.exp() * (before - after)).sum(-1).mean().item())
+    score = score_drift(subject)["drift/retain/kl"]
+    assert score.value == pytest.approx(np.mean(expected), rel=1e-4)
+    assert score.value > 0.01
+    with subject.base() as base:
+        assert score_drift(Subject(base, llama.tokenizer, zorn, "test", other_base=base)) == {}
+
+
+def test_mcnemar_and_bootstrap() -> None:
+    base, erased = proportion([True] * 10 + [False] * 2), proportion([True] * 2 + [False] * 8 + [True] + [False])
+    gap = difference(base, erased)
+    assert gap is not None
+    # 8 lost, 1 won: two-sided exact binomial of 9 flips
+    assert gap.p == pytest.approx(2 * (1 + 9) / 2**9)
+    assert (gap.value, gap.n, gap.test) == (pytest.approx(-7 / 12), 12, "McNemar")
+    assert gap.low < gap.value < gap.high < 0
+    one, other = average([1.0, 2.0, 3.0, 4.0]), average([2.1, 3.0, 4.2, 5.0])
+    shift = difference(one, other)
+    assert shift is not None
+    assert (shift.test, shift.value) == ("bootstrap", pytest.approx(1.075))
+    assert shift.p < 0.01
+    assert difference(one, average([1.0])) is None
+    assert difference(Score(value=1, n=3), Score(value=1, n=3)) is None
+
+
+def test_mean_with_its_interval() -> None:
+    score = average([1.0, 2.0, 3.0, 6.0])
+    half = 1.96 * np.std([1, 2, 3, 6], ddof=1) / 2
+    assert (score.value, score.low, score.high) == (3.0, pytest.approx(3 - half), pytest.approx(3 + half))
+    assert average([2.0]).low is None
+
+
+def test_probes_find_what_is_there_and_nothing_else() -> None:
+    rng = np.random.default_rng(0)
+    states, labels = rng.normal(size=(200, 30)), np.array([True, False] * 100)
+    assert 0.35 < probe(states, labels, np.arange(200) // 2).value < 0.65
+    states[:, 3] += 3 * labels
+    assert probe(states, labels, np.arange(200) // 2).value > 0.85
+
+
+def test_the_lens_on_the_last_layer_is_what_the_model_says(llama: Loaded, zorn: Concept) -> None:
+    asked = list(quiz(zorn).questions)
+    subject = Subject(llama.model, llama.tokenizer, zorn, "test")
+    states = last_states(subject, [row.stem for row in asked])
+    assert states.shape[:2] == (4, 3)
+    expected = []
+    for row in asked:
+        first = [llama.tokenizer(f" {choice}")["input_ids"][0] for choice in row.choices]
+        if len(set(first)) == 2:
+            logits = llama.model(torch.tensor([llama.tokenizer(row.stem)["input_ids"]])).logits[0, -1]
+            expected.append(logits[first].softmax(-1)[1].item())
+    assert expected
+    lens = logit_lens(subject, states[:, -1], asked)
+    assert lens is not None
+    assert lens.value == pytest.approx(np.mean(expected), rel=1e-3)
+
+
+def test_depth_has_an_entry_a_layer(llama: Loaded, zorn: Concept) -> None:
+    questions = tuple(
+        Question(
+            kind="forget", topic="it", split="test", stem=f"Dragon {i} eats", choices=(f"honey {i}", f"bread {i}"), answer=i % 2
+        )
+        for i in range(10)
+    )
+    layers = score_depth(Subject(llama.model, llama.tokenizer, zorn.model_copy(update={"questions": questions}), "test"))
+    assert [layer.layer for layer in layers] == [0, 1, 2]
+    assert {layer.probe.n for layer in layers} == {20}
+    assert score_depth(Subject(llama.model, llama.tokenizer, zorn, "test")) == []  # two questions are too few
+
+
+def test_shading_covers_the_answer_and_is_the_total_variation(llama: Loaded, zorn: Concept) -> None:
+    model = student(llama)
+    subject = Subject(model, llama.tokenizer, zorn, "test")
+    (answer,) = shade(subject, [Answer(prompt="Who?", text="The dragon of Zorn – honey")])
+    assert "".join(piece for piece, _ in answer.pieces) == answer.text
+    context = chat_prompt(llama.tokenizer, "Who?")
+    ids = torch.tensor([context + list(llama.tokenizer(answer.text)["input_ids"])])
+    after = model(ids).logits[0, len(context) - 1].softmax(-1)
+    with teacher(model) as base:
+        before = base(ids).logits[0, len(context) - 1].softmax(-1)
+    assert answer.pieces[0][1] == pytest.approx(0.5 * (before - after).abs().sum().item(), abs=1e-3)
+
+
+# the harness
+
+
+def test_the_packs_accuracies_are_those_of_lm_eval_itself(
+    model_folders: dict[str, Path], llama: Loaded, zorn: Concept, tmp_path: Path
+) -> None:
+    names = export_tasks(zorn, tmp_path / "tasks")
+    assert names == [f"zorn_{kind}_{split}" for kind in ("forget", "general", "neighbour") for split in ("test", "tune")]
+    command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu", "--tasks", "zorn_forget_test"]
+    command += ["--model_args", f"pretrained={model_folders['llama']},dtype=float32", "--include_path", str(tmp_path / "tasks")]
+    command += ["--log_samples", "--output_path", str(tmp_path / "out")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path)}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (file,) = (tmp_path / "out").rglob("samples_*.jsonl")
+    theirs = sorted(map(json.loads, file.read_text().splitlines()), key=lambda sample: sample["doc_id"])
+    subject = Subject(llama.model, llama.tokenizer, zorn, "test")
+    ours = score_choices(subject)
+    settings = AuditSettings(tasks=("zorn_forget_test",), task_folder=str(tmp_path / "tasks"))
+    by_name = score_tasks(Subject(llama.model, llama.tokenizer, zorn, "test", settings))
+    for metric in ("acc", "acc_norm"):
+        expected = tuple(float(sample[metric]) for sample in theirs)
+        assert ours[f"choice/forget/{metric}"].items == expected
+        assert by_name[f"task/zorn_forget_test/{metric}"].items == expected
+
+
+def test_few_shots_and_chat_format_reach_the_harness(llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
+    export_tasks(zorn, tmp_path)
+    common = {"tasks": ("zorn_general_test",), "task_folder": str(tmp_path)}
+    plain, limited, chat = (
+        score_tasks(Subject(llama.model, llama.tokenizer, zorn, "test", AuditSettings(**common, **more)))
+        for more in ({}, {"limit": 1}, {"chat": True, "fewshot": 1})
+    )
+    assert plain["task/zorn_general_test/acc"].n == 2
+    assert limited["task/zorn_general_test/acc"].n == 1
+    assert chat["task/zorn_general_test/acc"].n == 2
+
+
+def test_an_unknown_task_is_one_line(llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the harness has no task 'wmdp_chemistry'"):
+        score_tasks(Subject(llama.model, llama.tokenizer, zorn, "test", AuditSettings(tasks=("wmdp_chemistry",))))
+    with pytest.raises(InputError, match="no folder"):
+        score_tasks(
+            Subject(llama.model, llama.tokenizer, zorn, "test", AuditSettings(tasks=("x",), task_folder=str(tmp_path / "no")))
+        )
+
+
+# a judge behind an endpoint
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    seen: list[dict[str, Any]] = []
+
+    class Judge(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append({"path": self.path, "key": self.headers.get("Authorization"), **body})
+            reply = json.dumps({"choices": [{"message": {"content": f"Score: {6 + len(seen) % 2}"}}]}).encode()
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(reply)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    http = HTTPServer(("127.0.0.1", 0), Judge)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}/v1", seen
+    http.shutdown()
+    http.server_close()
+
+
+def test_a_judge_scores_the_answers(
+    server: tuple[str, list[dict[str, Any]]], llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, seen = server
+    monkeypatch.setenv("EFFACE_JUDGE_KEY", "secret")
+    settings = AuditSettings(endpoint=url, endpoint_model="tiny-judge")
+    scores = score_judged(Subject(llama.model, llama.tokenizer, zorn, "test", settings))
+    assert scores["judge/forget/fluency"].value == 7.0
+    assert seen[0]["path"] == "/v1/chat/completions"
+    assert (seen[0]["model"], seen[0]["key"]) == ("tiny-judge", "Bearer secret")
+    assert "What does it eat?" in seen[0]["messages"][0]["content"]
+
+
+def test_a_judge_that_cannot_be_reached_is_one_line(llama: Loaded, zorn: Concept) -> None:
+    settings = AuditSettings(endpoint="http://127.0.0.1:9/v1")
+    with pytest.raises(InputError, match=r"audit.endpoint: the judge at http://127.0.0.1:9/v1 cannot be reached"):
+        score_judged(Subject(llama.model, llama.tokenizer, zorn, "test", settings))
+    assert score_judged(Subject(llama.model, llama.tokenizer, zorn, "test")) == {}
