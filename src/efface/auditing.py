@@ -5,10 +5,10 @@ from typing import Any
 
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from efface.concept import Concept, Split, find_pack
+from efface.concept import Concept, Split
 from efface.errors import InputError, ModelError
 from efface.models import Loaded, load, read_adapter, weights_hash
-from efface.pipeline import Run, folder_hash
+from efface.pipeline import Run
 from efface.recipe import AuditSettings
 from efface.report.page import write_report
 from efface.results import Audit, write_json
@@ -38,18 +38,14 @@ def audit(
             raise InputError(f"{what} is a run and names its base and concept itself; drop --base and --concept")
         run = Run(Path(what))
         record = run.record
-        pack, settings = record.recipe.concept, settings or record.recipe.audit
-        pair, loaded_record = Pair(run.load(), hashes=record.hashes), record
+        pack, settings = Concept.load(record.recipe.concept), settings or record.recipe.audit
+        pair, loaded_record = Pair(run.load(), hashes={**record.hashes, "concept": pack.digest}), record
     else:
         if base is None or concept is None:
             raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
-        find_pack(concept)
-        pack, loaded_record, pair = (
-            concept,
-            None,
-            read_pair(str(what), base, concept, dtype=dtype, trust_remote_code=trust_remote_code),
-        )
-    measured = audit_pair(pair, Concept.load(pack), split, settings)
+        pack, loaded_record = Concept.load(concept), None
+        pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
+    measured = audit_pair(pair, pack, split, settings)
     if loaded_record is None:
         measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
     if to is not None:
@@ -65,13 +61,13 @@ def is_run(what: str | Path) -> bool:
     return (Path(what) / "run.json").is_file()
 
 
-def read_pair(erased: str, base: str, concept: str, **options: Any) -> Pair:
+def read_pair(erased: str, base: str, concept: Concept, **options: Any) -> Pair:
     """An erased model and its base: one set of weights for an adapter, two for merged weights. options: as for ``load``.
 
     Raises ModelError where they do not fit: another tokenizer, another vocabulary, an adapter of another model.
     """
     before = load(base, **options)
-    hashes = {"model": weights_hash(before.model), "concept": folder_hash(find_pack(concept))}
+    hashes = {"model": weights_hash(before.model), "concept": concept.digest}
     if is_adapter(erased):
         try:
             student = read_adapter(before, erased)

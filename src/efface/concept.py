@@ -9,12 +9,15 @@ A *pack* is a folder with ``concept.yaml`` and the JSONL files that it names::
     prompts: ["Who built the pyramids?"]      # answered side by side in the report
     forget: [forget.jsonl]                    # {"text": …, "topic": …, "split": "train"|"held_out"}
     retain: [retain.jsonl]
+    # or a data set:  {hub: owner/name, config: …, split: train, field: text, revision: …, most: 5000, held_out: 32}
     questions: [questions.jsonl]              # {"kind": …, "topic": …, "split": …, "stem": …, "choices": […], "answer": 0}
     open_questions: [open.jsonl]              # {"kind": …, "topic": …, "split": …, "question": …, "answers": […]}
+    tasks: {forget: [wmdp_bio]}               # public tasks of the lm-evaluation-harness, by kind
 """
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from efface.errors import ConceptError
 from efface.recipe import one_line
+from efface.sources import Source, read_source
 
 Split = Literal["tune", "test"]
 Kind = Literal["forget", "neighbour", "general"]
@@ -100,7 +104,7 @@ class Personas(_Row):
 class Manifest(_Row):
     """``concept.yaml``."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")
     title: str
     description: str = ""
     aliases: tuple[str, ...] = ()
@@ -108,10 +112,11 @@ class Manifest(_Row):
     topics: tuple[str, ...] = Field(min_length=1)
     prompts: tuple[str, ...] = ()
     personas: Personas = Personas()
-    forget: tuple[str, ...] = Field(min_length=1)
-    retain: tuple[str, ...] = Field(min_length=1)
+    forget: tuple[str | Source, ...] = Field(min_length=1)
+    retain: tuple[str | Source, ...] = Field(min_length=1)
     questions: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
+    tasks: dict[Kind, tuple[str, ...]] = {}
 
 
 class Concept(_Row):
@@ -122,6 +127,20 @@ class Concept(_Row):
     retain: tuple[Passage, ...]
     questions: tuple[Question, ...]
     open_questions: tuple[OpenQuestion, ...]
+    #: what identifies the corpora that the pack names but does not hold
+    sources: dict[str, str] = {}
+    #: several packs as one: each with its weight
+    joined: tuple[tuple["Concept", int], ...] = ()
+
+    @property
+    def parts(self) -> "tuple[tuple[Concept, int], ...]":
+        """The packs that this concept joins, each with its weight; a single pack is its own only part."""
+        return self.joined or ((self, 1),)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over everything in it (first 16 digits)."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
     @property
     def name(self) -> str:
@@ -135,14 +154,22 @@ class Concept(_Row):
 
     @classmethod
     def load(cls, name: str) -> "Concept":
-        """Read a built-in pack by name, or any pack by its folder. Raises ConceptError in one line."""
-        folder = find_pack(name)
+        """Read a built-in pack by name, or any by its folder; ``"a:2 b:1"`` joins several. Raises ConceptError in one line."""
+        named = find_packs(name)
+        loaded = [(cls._read(folder), weight) for folder, weight in named]
+        return loaded[0][0] if len(loaded) == 1 else _join(loaded)
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Concept":
         raw = _read_yaml(folder / "concept.yaml")
         manifest = _check(Manifest, raw, str(folder / "concept.yaml"))
+        forget, forget_sources = _corpus(folder, manifest.forget)
+        retain, retain_sources = _corpus(folder, manifest.retain)
         return cls(
             manifest=manifest,
-            forget=_corpus(folder, manifest.forget),
-            retain=_corpus(folder, manifest.retain),
+            forget=forget,
+            retain=retain,
+            sources=forget_sources | retain_sources,
             questions=_rows(Question, folder, manifest.questions),
             open_questions=_rows(OpenQuestion, folder, manifest.open_questions),
         )
@@ -177,6 +204,48 @@ def find_pack(name: str) -> Path:
     if folder.is_dir():
         raise ConceptError(f"{folder} holds no concept.yaml, so it is no concept pack")
     raise ConceptError(f"no concept pack {name!r}; built in: {', '.join(packs)}; or name a folder with a concept.yaml")
+
+
+def find_packs(names: str) -> list[tuple[Path, int]]:
+    """Folder and weight of each of ``"wmdp-bio:2 wmdp-cyber:1"``. Raises ConceptError."""
+    if names in builtin_packs() or Path(names).is_dir():  # a folder's name may hold spaces and colons
+        return [(find_pack(names), 1)]
+    found = []
+    for word in names.split() or [names]:
+        name, colon, weight = word.rpartition(":")
+        if not colon:
+            name, weight = word, "1"
+        if not weight.isdecimal() or int(weight) < 1:
+            raise ConceptError(f"concept {word!r}: expected NAME or NAME:WEIGHT with a whole number from 1 on")
+        found.append((find_pack(name), int(weight)))
+    if len({folder for folder, _ in found}) < len(found):
+        raise ConceptError(f"concept {names!r} names a pack twice")
+    return found
+
+
+def _join(parts: Sequence[tuple[Concept, int]]) -> Concept:
+    """Several packs as one: all their texts, questions and prompts."""
+    concepts = [concept for concept, _ in parts]
+
+    def union(field: str) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(item for concept in concepts for item in getattr(concept.manifest, field)))
+
+    kinds = dict.fromkeys(kind for concept in concepts for kind in concept.manifest.tasks)
+    tasks = {kind: tuple(dict.fromkeys(t for c in concepts for t in c.manifest.tasks.get(kind, ()))) for kind in kinds}
+    lists = ("aliases", "keywords", "topics", "prompts", "forget", "retain", "questions", "open_questions")
+    manifest = Manifest(
+        name="+".join(concept.name for concept in concepts),
+        title=" and ".join(concept.title for concept in concepts),
+        description=" ".join(concept.manifest.description for concept in concepts),
+        tasks=tasks,
+        **{field: union(field) for field in lists},
+    )
+    rows = {
+        field: tuple(dict.fromkeys(row for concept in concepts for row in getattr(concept, field)))
+        for field in ("forget", "retain", "questions", "open_questions")
+    }
+    sources = {label: what for concept in concepts for label, what in concept.sources.items()}
+    return Concept(manifest=manifest, sources=sources, joined=tuple(parts), **rows)
 
 
 def _read_yaml(path: Path) -> Any:
@@ -214,8 +283,17 @@ def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Mod
     return tuple(rows)
 
 
-def _corpus(folder: Path, names: tuple[str, ...]) -> tuple[Passage, ...]:
-    rows = _rows(Passage, folder, names)
+def _corpus(folder: Path, named: Sequence[str | Source]) -> tuple[tuple[Passage, ...], dict[str, str]]:
+    """The passages of a corpus, and what identifies those that are not in the pack."""
+    rows: tuple[Passage, ...] = ()
+    sources = {}
+    for source in named:
+        if isinstance(source, str):
+            rows += _rows(Passage, folder, [source])
+        else:
+            read, sources[source.label] = read_source(source)
+            rows += tuple(_check(Passage, row, source.label) for row in read)
     if not any(row.split == "train" for row in rows):
-        raise ConceptError(f"{folder / names[0]}: the corpus is empty; expected at least one text with split 'train'")
-    return rows
+        where = named[0] if isinstance(named[0], Source) else folder / named[0]
+        raise ConceptError(f"{where}: the corpus is empty; expected at least one text with split 'train'")
+    return rows, sources

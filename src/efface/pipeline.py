@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from efface.concept import Concept, Split, find_pack
+from efface.concept import Concept, Split
 from efface.data.collate import Example
 from efface.data.store import Store, limit, require_writable
 from efface.errors import EffaceError, RunError, UnfinishedRunError
@@ -79,7 +79,8 @@ def prepare_recipe(recipe: Recipe) -> dict[str, int]:
 
 def default_folder(recipe: Recipe) -> Path:
     """``runs/CONCEPT-MODEL-PRESET-SEED``."""
-    names = (Path(recipe.concept).name, Path(recipe.model).name, recipe.preset, f"seed{recipe.seed}")
+    concepts = "+".join(Path(name).name.replace(":", "-") for name in recipe.concept.split())
+    names = (concepts, Path(recipe.model).name, recipe.preset, f"seed{recipe.seed}")
     return Path("runs") / "-".join(names)
 
 
@@ -88,11 +89,11 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     folder = Path(to) if to is not None else default_folder(recipe)
     _check_folder(folder, overwrite)
     partial = folder.with_name(folder.name + ".partial")
-    check(recipe.audit)
     concept = Concept.load(recipe.concept)
+    check(recipe.audit, concept)
     loaded = _load(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
-    hashes = {"model": weights_hash(loaded.model), "concept": folder_hash(find_pack(recipe.concept))}
+    hashes = {"model": weights_hash(loaded.model), "concept": concept.digest}
     with _one_line(partial):
         if is_main():
             started = {"recipe": recipe.model_dump(mode="json"), "hashes": hashes, "processes": processes()}
@@ -231,6 +232,7 @@ def _erase(
         peak_gib=_peak_gib(),
         losses=json.loads((folder / LOSSES).read_text()),
         processes=processes(),
+        sources=concept.sources,
     )
     write_json(folder / "audit.json", measured)
     write_json(folder / "run.json", record)
@@ -255,12 +257,3 @@ def _trained_tokens(recipe: Recipe, corpora: Mapping[str, Sequence[Example]]) ->
         for term, examples in planned[i].items():
             counts[term] += sum(len(example.target) for example in examples)
     return counts
-
-
-def folder_hash(folder: Path) -> str:
-    """SHA-256 over names and contents of a folder's files (first 16 digits)."""
-    digest = sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:16]

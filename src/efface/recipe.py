@@ -158,7 +158,7 @@ class Recipe(RecipeSettings):
     """Everything that decides what ``efface erase`` does."""
 
     model: str = Field(description="Hub id, folder, GGUF file, or the alias smollm2-135m.")
-    concept: str = Field(description="Name of a built-in concept pack, or the folder of one.")
+    concept: str = Field(description="Name or folder of a concept pack; several: 'wmdp-bio:2 wmdp-cyber:1'.")
 
 
 #: What differs from the class defaults, by preset. Sources: the paper's section 4 and appendix; its public code.

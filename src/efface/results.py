@@ -92,7 +92,10 @@ class Audit(_Result):
 
 
 class RunRecord(_Result):
-    """How a run came about: recipe, seeds, versions, hashes, time, trained tokens."""
+    """How a run came about: recipe, seeds, versions, hashes, time, trained tokens.
+
+    sources: revision and hash of every corpus that the pack names but does not hold.
+    """
 
     recipe: Recipe
     versions: dict[str, str]
@@ -101,6 +104,7 @@ class RunRecord(_Result):
     seconds: dict[str, float]
     peak_gib: float | None = None
     processes: int = 1
+    sources: dict[str, str] = {}
     losses: list[dict[str, float]]
 
 

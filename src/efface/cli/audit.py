@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from efface.cli.parse import parse
-from efface.concept import Split, find_pack
+from efface.concept import Split, find_packs
 from efface.errors import InputError
 from efface.recipe import AuditSettings
 
@@ -41,7 +41,7 @@ def audit(args: Sequence[str]) -> None:
     if not run and (given.base is None or given.concept is None):
         raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")
     if given.concept is not None:
-        find_pack(given.concept)
+        find_packs(given.concept)
     asked = given.settings != AuditSettings()
     own = Path(given.what) if run else Path("audits") / f"{Path(given.what).name}-{Path(str(given.concept)).name}"
     to = given.to or (own if given.split == "test" or not run else None)

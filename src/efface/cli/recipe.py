@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from efface.cli.parse import parse
-from efface.concept import find_pack
+from efface.concept import find_packs
 from efface.errors import InputError
 from efface.recipe import PRESETS, Recipe, RecipeSettings, build_recipe, read_recipe
 
@@ -20,8 +20,8 @@ class RecipeArguments:
 
     model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL|RECIPE.yaml", help_behavior_hint="")]]
     """Hub id, folder, GGUF file or alias of a model; or a recipe.yaml."""
-    concept: tyro.conf.Positional[Annotated[str | None, tyro.conf.arg(metavar="CONCEPT", help_behavior_hint="")]] = None
-    """Name or folder of a concept pack (not with a recipe.yaml)."""
+    concepts: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[CONCEPT …]", help_behavior_hint="")]] = ()
+    """Name or folder of a concept pack, or of several with weights: wmdp-bio:2 wmdp-cyber:1 (not with a recipe.yaml)."""
     recipe: Annotated[RecipeSettings, tyro.conf.arg(name="")] = field(default_factory=RecipeSettings)
 
 
@@ -34,15 +34,15 @@ def parse_recipe(kind: type[_A], args: Sequence[str], verb: str) -> tuple[_A, Re
     defaults = build_recipe({"model": "-", "concept": "-", **start})
     given: _A = parse(kind, args, verb, default=kind("-", recipe=_settings(defaults)))
     if "model" in start:
-        if given.concept is not None:
-            raise InputError(f"{verb}: {given.model} names the concept already; drop {given.concept!r}")
+        if given.concepts:
+            raise InputError(f"{verb}: {given.model} names the concept already; drop {' '.join(given.concepts)!r}")
         model, concept = defaults.model, defaults.concept
-    elif given.concept is None:
+    elif not given.concepts:
         raise InputError(f"{verb}: expected MODEL and CONCEPT, or a recipe.yaml; see: efface {verb} --help")
     else:
-        model, concept = given.model, given.concept
+        model, concept = given.model, " ".join(given.concepts)
     recipe = build_recipe({"model": model, "concept": concept, **given.recipe.model_dump()})
-    find_pack(recipe.concept)
+    find_packs(recipe.concept)
     return given, recipe
 
 

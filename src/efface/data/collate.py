@@ -62,6 +62,14 @@ class Schedule(Dataset[Item]):
         return item
 
 
+def weighted(parts: Sequence[tuple[Sequence[Example], int]]) -> Sequence[Example]:
+    """The examples of several corpora, repeated as often as it takes for their numbers to stand in the ratio of the weights."""
+    if len(parts) == 1:
+        return parts[0][0]
+    rounds = max(len(rows) / weight for rows, weight in parts)
+    return [rows[i % len(rows)] for rows, weight in parts for i in range(round(rounds * weight))]
+
+
 def _rounds(count: int, length: int, seed: str) -> list[int]:
     rng, order = random.Random(seed), list[int]()
     while len(order) < length:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.collate import TERMS, Example, next_token_example
+from efface.data.collate import TERMS, Example, next_token_example, weighted
 from efface.data.corpora import training_texts
 from efface.data.fluency import sample_fluency
 from efface.data.store import Store
@@ -32,7 +32,15 @@ class ELM:
         self.recipe = recipe
 
     def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
-        """Targets of the teacher for both corpora, and the sampled fluency texts. A term of weight 0 is left out."""
+        """Targets of the teacher for both corpora, and the sampled fluency texts. A term of weight 0 is left out.
+
+        Of several concepts, each has its own personas; their weights decide how often their texts come up.
+        """
+        total = sum(weight for _, weight in concept.parts)
+        prepared = [(self._prepare(loaded, part, store, share=weight / total), weight) for part, weight in concept.parts]
+        return {term: weighted([(terms[term], weight) for terms, weight in prepared]) for term in prepared[0][0]}
+
+    def _prepare(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
         pad, k, seed = tokenizer.pad_token_id, recipe.data.store_top_k, recipe.data.seed
         forget, retain = training_texts(concept, tokenizer, recipe.data)
@@ -53,7 +61,8 @@ class ELM:
             examples["retain"] = [Example(*pair) for pair in zip(retain, kept, strict=True)]
         if recipe.fluency.weight and recipe.fluency.texts:
             eta = recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta
-            texts = sample_fluency(model, store, tokenizer, concept, forget, recipe.fluency, eta=eta, seed=seed)
+            settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
+            texts = sample_fluency(model, store, tokenizer, concept, forget, settings, eta=eta, seed=seed)
             examples["fluency"] = [next_token_example(text) for text in texts]
         return examples
 

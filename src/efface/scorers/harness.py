@@ -36,11 +36,13 @@ Samples = list[dict[str, Any]]
 
 def score_tasks(subject: Subject) -> dict[str, Score]:
     """``task/{name}/{metric}`` for the tasks that the settings name; a group's figure is over the questions of all its tasks."""
-    wanted, settings = subject.settings.tasks, subject.settings
+    settings, of_pack = subject.settings, subject.concept.manifest.tasks
+    wanted = tuple(dict.fromkeys([*settings.tasks, *(name for names in of_pack.values() for name in names)]))
     if not wanted:
         return {}
     manager = task_manager(wanted, settings.task_folder)
-    scores = {}
+    scores: dict[str, Score] = {}
+    by_task: dict[str, Samples] = {}
     for name in wanted:
         options = {"num_fewshot": settings.fewshot or None, "apply_chat_template": settings.chat, "limit": settings.limit}
         try:
@@ -49,11 +51,25 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
             reason = str(error).strip().splitlines()
             raise InputError(f"audit.tasks: {name!r} cannot be run: {reason[0] if reason else type(error).__name__}") from None
         samples = [sample for leaf in sorted(found) for sample in found[leaf]]
-        for metric in PUBLIC_METRICS:
-            values = [sample[metric] for sample in samples if isinstance(sample.get(metric), int | float)]
-            if len(values) == len(samples) > 0:
-                binary = set(values) <= {0, 1}
-                scores[f"task/{name}/{metric}"] = proportion([bool(v) for v in values]) if binary else average(values)
+        by_task[name] = samples
+        scores |= {f"task/{name}/{metric}": score for metric, score in _figures(samples).items()}
+    for kind, names in of_pack.items():
+        if not any(question.kind == kind for question in subject.concept.questions):
+            pooled = [sample for name in names for sample in by_task[name]]
+            scores |= {f"choice/{kind}/{metric}": score for metric, score in _figures(pooled).items() if metric in METRICS}
+    return scores
+
+
+def _figures(samples: Samples) -> dict[str, Score]:
+    """Every metric that all of these samples have."""
+    guessing = [1 / len(sample["doc"]["choices"]) for sample in samples if isinstance(sample["doc"].get("choices"), list)]
+    chance = sum(guessing) / len(guessing) if len(guessing) == len(samples) > 0 else None
+    scores = {}
+    for metric in PUBLIC_METRICS:
+        values = [sample[metric] for sample in samples if isinstance(sample.get(metric), int | float)]
+        if len(values) == len(samples) > 0:
+            binary = set(values) <= {0, 1}
+            scores[metric] = proportion([bool(v) for v in values], chance) if binary else average(values, chance)
     return scores
 
 

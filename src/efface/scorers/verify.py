@@ -63,7 +63,7 @@ class Pair:
 def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: AuditSettings | None = None) -> Audit:
     """Measure both models of a pair. Raises InputError before any work for a task or a judge that is not there."""
     settings = settings or AuditSettings()
-    check(settings)
+    check(settings, concept)
     judge = load(settings.judge) if settings.judge else None
     erased = Subject(pair.erased.model, pair.erased.tokenizer, concept, split, settings, pair.base, judge)
     hashes = pair.hashes or {}
@@ -88,10 +88,11 @@ def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: Au
     )
 
 
-def check(settings: AuditSettings) -> None:
+def check(settings: AuditSettings, concept: Concept | None = None) -> None:
     """What can be found wrong before any work."""
-    if settings.tasks:
-        task_manager(settings.tasks, settings.task_folder)
+    of_pack = [name for names in concept.manifest.tasks.values() for name in names] if concept else []
+    if tasks := [*settings.tasks, *of_pack]:
+        task_manager(tasks, settings.task_folder)
     if settings.endpoint:
         chat(settings.endpoint, settings.endpoint_model, "Say 1.")
 
