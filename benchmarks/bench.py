@@ -129,20 +129,25 @@ def report(result: dict[str, Any]) -> str:
 
 
 def plot(growth: dict[str, list[dict[str, Any]]]) -> None:
-    """Seconds of a step over texts, length and vocabulary, both implementations."""
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+    """Seconds and memory of a step over texts, length and vocabulary, both implementations."""
+    import matplotlib as mpl
 
-    figure = make_subplots(rows=2, cols=3, column_titles=list(growth), row_titles=["seconds a step", "MiB above the weights"])
-    for column, (way, rows) in enumerate(growth.items(), 1):
+    mpl.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(growth), figsize=(9, 5), layout="constrained")
+    for column, (way, rows) in enumerate(growth.items()):
         for who, colour in (("straightforward", "#b0413e"), ("efface", "#2a6f97")):
-            for line, value in ((1, lambda of: min(of["seconds"])), (2, lambda of: of["peak_mib"])):
-                x, y = [row[way] for row in rows], [value(row[who]) for row in rows]
-                trace = go.Scatter(x=x, y=y, name=who, line_color=colour, showlegend=column == line == 1)
-                figure.add_trace(trace, row=line, col=column)
-    figure.update_yaxes(rangemode="tozero")
-    figure.update_layout(template="simple_white", width=900, height=520, title="One training step as the work grows")
-    figure.write_html(OUT / "growth.html", include_plotlyjs=True)
+            x = [row[way] for row in rows]
+            axes[0][column].plot(x, [min(row[who]["seconds"]) for row in rows], "o-", color=colour, label=who)
+            axes[1][column].plot(x, [row[who]["peak_mib"] for row in rows], "o-", color=colour, label=who)
+        axes[1][column].set_xlabel(f"{way} of a step" if way == "texts" else way)
+        for of in axes[:, column]:
+            of.set_ylim(bottom=0)
+    axes[0][0].set_ylabel("seconds a step")
+    axes[1][0].set_ylabel("MiB above the weights")
+    axes[0][0].legend()
+    figure.savefig(OUT / "growth.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":
