@@ -17,7 +17,7 @@ TINY = [
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["eraze"], "no verb 'eraze'; there are: erase, prepare, generate"),
+        (["eraze"], "no verb 'eraze'; there are: erase, prepare, audit"),
         (["erase"], "expected MODEL and CONCEPT, or a recipe.yaml"),
         (["erase", "m", "atlantis"], "no concept pack 'atlantis'; built in: ancient-egypt"),
         (["erase", "./no where", "ancient-egypt"], "no model './no where': expected a hub id, a folder, a .gguf file, or one of"),
@@ -72,12 +72,15 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
 def test_concepts(capsys: pytest.CaptureFixture[str], pack_folder: Path, model_folders: dict[str, Path]) -> None:
     assert main(["concept", "list"]) == 0
     assert main(["concept", "show", "ancient-egypt"]) == 0
+    assert main(["concept", "show", "wmdp-bio"]) == 0  # says what it is made of, reads none of it
     assert main(["concept", "check", str(pack_folder), "--model", str(model_folders["llama"])]) == 0
     shown = capsys.readouterr().out
     assert "ancient-egypt" in shown
     assert "Tutankhamun" in shown
     assert "choice_only/forget/acc" in shown
     assert "no errors" in shown
+    assert "$EFFACE_WMDP_BIO this corpus is gated" in " ".join(shown.split())
+    assert "forget tasks: wmdp_bio" in shown
 
 
 def test_flags_override_the_recipe_file(

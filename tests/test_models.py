@@ -157,3 +157,11 @@ def test_a_foreign_file_is_refused(alias: Path, monkeypatch: pytest.MonkeyPatch)
 def test_no_such_alias() -> None:
     with pytest.raises(ModelError, match="no embedded model 'huge'; there are: smollm2-135m"):
         fetch("huge")
+
+
+def test_the_output_layer_gets_states_without_gaps(llama: Loaded) -> None:
+    """Else torch copies its weights for every row of a batch."""
+    seen: list[bool] = []
+    llama.model.lm_head.register_forward_pre_hook(lambda _, entering: seen.append(entering[0].is_contiguous()))
+    llama.model(torch.tensor([[5, 6, 7], [8, 9, 10]]), logits_to_keep=1)
+    assert seen == [True]

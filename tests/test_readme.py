@@ -6,17 +6,23 @@ from pathlib import Path
 import pytest
 
 from efface.cli import VERBS
+from efface.cli.audit import Arguments as AuditArguments
+from efface.cli.compare import Arguments as CompareArguments
 from efface.cli.erase import EraseArguments
+from efface.cli.gate import Arguments as GateArguments
 from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
-from efface.concept import builtin_packs
+from efface.concept import builtin_packs, find_packs
 from efface.embedded import ALIASES
 from efface.pipeline import Run
+from efface.recipe import build_recipe, read_recipe
 from tests.test_pipeline import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-COMMANDS = re.findall(r"^    (efface [^#\n]*)", README, re.MULTILINE)
+PAGES = README + (ROOT / "docs" / "audit.md").read_text() + (ROOT / "examples" / "README.md").read_text()
+COMMANDS = [command.replace("…", "") for command in re.findall(r"^    (efface [^#\n]*)", PAGES, re.MULTILINE)]
+PARSED = {"erase": EraseArguments, "audit": AuditArguments, "compare": CompareArguments, "gate": GateArguments}
 
 
 def test_make_targets_exist() -> None:
@@ -30,10 +36,11 @@ def test_commands_are_understood(command: str) -> None:
     words = [word.strip('"') for word in re.findall(r'"[^"]*"|\S+', command)][1:]
     verb = next(verb for verb in VERBS if " ".join(words).startswith(verb))
     rest = words[len(verb.split()) :]
-    if verb == "erase":
-        parsed = parse(EraseArguments, rest, verb)
-        assert parsed.model in (*ALIASES, "recipe.yaml")
-        assert parsed.concept in (None, *builtin_packs())
+    if verb in PARSED:
+        parsed = parse(PARSED[verb], rest, verb)
+        if verb == "erase":
+            assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml")
+            assert all(name.split(":")[0] in builtin_packs() for name in parsed.concepts)
     elif verb == "generate":
         assert len(parse(GenerateArguments, rest, verb).words) in (2, 3)
 
@@ -47,8 +54,14 @@ def test_the_lines_for_peft_work(run: Run, model_folders: dict[str, Path]) -> No
     assert "tokenizer" in names
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
+def test_example_recipes_are_recipes(file: Path) -> None:
+    recipe = build_recipe(read_recipe(file))
+    assert all(folder.name in builtin_packs() for folder, _ in find_packs(recipe.concept))
+
+
 def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")):
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 

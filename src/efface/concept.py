@@ -161,8 +161,7 @@ class Concept(_Row):
 
     @classmethod
     def _read(cls, folder: Path) -> "Concept":
-        raw = _read_yaml(folder / "concept.yaml")
-        manifest = _check(Manifest, raw, str(folder / "concept.yaml"))
+        manifest = read_manifest(folder)
         forget, forget_sources = _corpus(folder, manifest.forget)
         retain, retain_sources = _corpus(folder, manifest.retain)
         return cls(
@@ -221,6 +220,11 @@ def find_packs(names: str) -> list[tuple[Path, int]]:
     if len({folder for folder, _ in found}) < len(found):
         raise ConceptError(f"concept {names!r} names a pack twice")
     return found
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The ``concept.yaml`` of a pack, without its corpora. Raises ConceptError."""
+    return _check(Manifest, _read_yaml(folder / "concept.yaml"), str(folder / "concept.yaml"))
 
 
 def _join(parts: Sequence[tuple[Concept, int]]) -> Concept:

@@ -12,9 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import Nothing, parse
-from efface.concept import Concept, builtin_packs
+from efface.concept import Concept, builtin_packs, find_pack, read_manifest
 from efface.errors import ConceptError
 from efface.recipe import DataSettings
+from efface.sources import Source
 
 
 @dataclass(frozen=True)
@@ -44,19 +45,25 @@ class Tasks(Pack):
 def list_packs(args: Sequence[str]) -> None:
     """One line a pack."""
     parse(Nothing, args, "concept list")
-    for name in builtin_packs():
-        print(f"{name:20} {Concept.load(name).manifest.description}")
+    for name, folder in builtin_packs().items():
+        print(f"{name:20} {read_manifest(folder).description}")
 
 
 def show(args: Sequence[str]) -> None:
     """The manifest in words, then counts."""
-    concept = Concept.load(parse(Pack, args, "concept show").name)
-    manifest = concept.manifest
-    console = Console()
+    name = parse(Pack, args, "concept show").name
+    manifest, console = read_manifest(find_pack(name)), Console()
     console.print(f"[bold]{escape(manifest.title)}[/] ({manifest.name}): {escape(manifest.description)}")
     for what in ("aliases", "keywords", "topics", "prompts"):
         console.print(f"[bold]{what}[/]: {escape(', '.join(getattr(manifest, what)))}", highlight=False)
-    console.print(_counts(concept))
+    for what in ("forget", "retain"):
+        for source in getattr(manifest, what):
+            if isinstance(source, Source):
+                console.print(f"[bold]{what}[/]: {escape(source.label)} {escape(source.obtain)}", highlight=False)
+    for kind, tasks in manifest.tasks.items():
+        console.print(f"[bold]{kind} tasks[/]: {escape(', '.join(tasks))}", highlight=False)
+    if all(isinstance(source, str) for source in manifest.forget + manifest.retain):
+        console.print(_counts(Concept.load(name)))
 
 
 def tasks(args: Sequence[str]) -> None:
