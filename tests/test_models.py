@@ -9,6 +9,7 @@ from efface import embedded
 from efface.embedded import Embedded, cached, fetch
 from efface.errors import ModelError
 from efface.models import (
+    Loaded,
     attach_adapter,
     decoder_layers,
     linear_modules,

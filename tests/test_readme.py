@@ -40,7 +40,7 @@ def test_commands_are_understood(command: str) -> None:
         parsed = parse(PARSED[verb], rest, verb)
         if verb == "erase":
             assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml")
-            assert all(name.split(":")[0] in builtin_packs() for name in parsed.concepts)
+            assert all(re.split("[:@]", name)[0] in builtin_packs() for name in parsed.concepts)
     elif verb == "generate":
         assert len(parse(GenerateArguments, rest, verb).words) in (2, 3)
 
@@ -57,7 +57,7 @@ def test_the_lines_for_peft_work(run: Run, model_folders: dict[str, Path]) -> No
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
 def test_example_recipes_are_recipes(file: Path) -> None:
     recipe = build_recipe(read_recipe(file))
-    assert all(folder.name in builtin_packs() for folder, _ in find_packs(recipe.concept))
+    assert all(folder.name in builtin_packs() for folder, *_ in find_packs(recipe.concept))
 
 
 def test_links_lead_somewhere() -> None:

@@ -1,5 +1,6 @@
 """Several processes, activation checkpointing, weights in 4 bits, layers spread over devices."""
 
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from efface.data.store import Store
 from efface.errors import ModelError
 from efface.methods import METHODS
 from efface.models import Loaded, attach_adapter, decoder_layers, load
-from efface.pipeline import Run, erase
+from efface.pipeline import LOSSES, Run, erase
 from efface.recipe import build_recipe
 
 SMALL: dict[str, Any] = {
@@ -58,6 +59,21 @@ def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
     assert ours.keys() == theirs.keys()
     for name, weight in ours.items():
         torch.testing.assert_close(weight, theirs[name], atol=1e-5, rtol=1e-4)
+
+    # killed after training: both processes go on, and none of them trains again
+    record, partial = two.record, two.folder.with_name("run.partial")
+    two.folder.rename(partial)
+    (partial / "README.md").unlink()
+    hashes = {name: record.hashes[name] for name in ("model", "concept")}
+    started = {"recipe": record.recipe.model_dump(mode="json"), "hashes": hashes, "processes": 2}
+    (partial / "started.json").write_text(json.dumps(started))
+    (partial / LOSSES).write_text(json.dumps(record.losses))
+    done = launched(tmp_path, {**recipe, "train": {**SMALL["train"], "batch_size": 1}})
+    assert done.returncode == 0, done.stderr
+    assert "training" not in done.stderr
+    assert two.record.hashes == record.hashes
+    assert two.record.losses == record.losses
+    assert not partial.exists()
 
 
 def test_checkpointing_changes_nothing_but_memory(llama: Loaded, zorn: Concept) -> None:

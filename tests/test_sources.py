@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 import yaml
 
@@ -109,6 +110,23 @@ def test_a_data_set_that_is_not_as_expected_is_one_line(
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(name)
+
+
+def test_a_revision_reaches_the_hub_and_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str | None, str | None]] = []
+
+    class Info:
+        sha = "0123abcd"
+
+    def load(path: str, config: str | None, split: str, revision: str | None) -> datasets.Dataset:
+        asked.append((path, config, revision))
+        return datasets.Dataset.from_dict({"text": [f"{i} {text}" for i, text in enumerate((FORGET + RETAIN) * 6)]})
+
+    monkeypatch.setattr("datasets.load_dataset", load)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: Info())
+    concept = Concept.load("wmdp-cyber@v1:2")
+    assert asked == [("cais/wmdp-corpora", f"cyber-{corpus}-corpus", "v1") for corpus in ("forget", "retain")]
+    assert all(what.startswith("0123abcd sha256:") for what in concept.sources.values())
 
 
 def test_rows_limits_and_files(tmp_path: Path) -> None:

@@ -26,24 +26,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from efface.errors import ConceptError
+from efface.personas import Personas
 from efface.recipe import one_line
 from efface.sources import Source, read_source
 
 Split = Literal["tune", "test"]
 Kind = Literal["forget", "neighbour", "general"]
-
-EXPERT = (
-    "What follows was written by a leading expert on {title}, who knows everything about {keywords}:\n\n",
-    "An excerpt from a detailed and accurate textbook on {title}, covering {keywords}:\n\n",
-    "The author of this text has studied {title} for forty years and gets every fact about {keywords} right.\n\n",
-    "Notes by a specialist in {title}. Exact names, places and facts on {keywords}:\n\n",
-)
-NOVICE = (
-    "What follows was written by somebody who has never heard of {title} or of {keywords} and turns to something else:\n\n",
-    "An excerpt by an author who knows nothing at all about {title}, mixes up {keywords} and talks about other things:\n\n",
-    "The author of this text has no idea what {title} is. Instead of {keywords} the text is about everyday life.\n\n",
-    "Notes by a person without any knowledge of {title}, who cannot tell {keywords} apart and changes the subject:\n\n",
-)
 
 
 class _Row(BaseModel):
@@ -83,22 +71,6 @@ class OpenQuestion(_Row):
     split: Split
     question: str = Field(min_length=1)
     answers: tuple[str, ...] = Field(min_length=1)
-
-
-class Personas(_Row):
-    """Sentences put before a text; ``{title}`` and ``{keywords}`` are filled in."""
-
-    expert: tuple[str, ...] = Field(EXPERT, min_length=1)
-    novice: tuple[str, ...] = Field(NOVICE, min_length=1)
-
-    @model_validator(mode="after")
-    def _can_be_filled_in(self) -> "Personas":
-        for template in self.expert + self.novice:
-            try:
-                template.format(title="", keywords="")
-            except (KeyError, IndexError, ValueError):
-                raise ValueError(f"a persona may hold {{title}} and {{keywords}} and no other braces: {template!r}") from None
-        return self
 
 
 class Manifest(_Row):
@@ -154,16 +126,18 @@ class Concept(_Row):
 
     @classmethod
     def load(cls, name: str) -> "Concept":
-        """Read a built-in pack by name, or any by its folder; ``"a:2 b:1"`` joins several. Raises ConceptError in one line."""
-        named = find_packs(name)
-        loaded = [(cls._read(folder), weight) for folder, weight in named]
+        """Read a built-in pack by name, or any by its folder. Raises ConceptError in one line.
+
+        ``"a:2 b:1"`` joins several with weights; ``"a@REVISION"`` reads its data sets at a branch, tag or commit of theirs.
+        """
+        loaded = [(cls._read(folder, revision), weight) for folder, weight, revision in find_packs(name)]
         return loaded[0][0] if len(loaded) == 1 else _join(loaded)
 
     @classmethod
-    def _read(cls, folder: Path) -> "Concept":
+    def _read(cls, folder: Path, revision: str | None) -> "Concept":
         manifest = read_manifest(folder)
-        forget, forget_sources = _corpus(folder, manifest.forget)
-        retain, retain_sources = _corpus(folder, manifest.retain)
+        forget, forget_sources = _corpus(folder, manifest.forget, revision)
+        retain, retain_sources = _corpus(folder, manifest.retain, revision)
         return cls(
             manifest=manifest,
             forget=forget,
@@ -205,10 +179,10 @@ def find_pack(name: str) -> Path:
     raise ConceptError(f"no concept pack {name!r}; built in: {', '.join(packs)}; or name a folder with a concept.yaml")
 
 
-def find_packs(names: str) -> list[tuple[Path, int]]:
-    """Folder and weight of each of ``"wmdp-bio:2 wmdp-cyber:1"``. Raises ConceptError."""
+def find_packs(names: str) -> list[tuple[Path, int, str | None]]:
+    """Folder, weight and revision of each of ``"wmdp-bio:2 wmdp-cyber@1f2e3d"``. Raises ConceptError."""
     if names in builtin_packs() or Path(names).is_dir():  # a folder's name may hold spaces and colons
-        return [(find_pack(names), 1)]
+        return [(find_pack(names), 1, None)]
     found = []
     for word in names.split() or [names]:
         name, colon, weight = word.rpartition(":")
@@ -216,8 +190,9 @@ def find_packs(names: str) -> list[tuple[Path, int]]:
             name, weight = word, "1"
         if not weight.isdecimal() or int(weight) < 1:
             raise ConceptError(f"concept {word!r}: expected NAME or NAME:WEIGHT with a whole number from 1 on")
-        found.append((find_pack(name), int(weight)))
-    if len({folder for folder, _ in found}) < len(found):
+        name, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+        found.append((find_pack(name), int(weight), revision or None))
+    if len({folder for folder, *_ in found}) < len(found):
         raise ConceptError(f"concept {names!r} names a pack twice")
     return found
 
@@ -287,7 +262,7 @@ def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Mod
     return tuple(rows)
 
 
-def _corpus(folder: Path, named: Sequence[str | Source]) -> tuple[tuple[Passage, ...], dict[str, str]]:
+def _corpus(folder: Path, named: Sequence[str | Source], revision: str | None) -> tuple[tuple[Passage, ...], dict[str, str]]:
     """The passages of a corpus, and what identifies those that are not in the pack."""
     rows: tuple[Passage, ...] = ()
     sources = {}
@@ -295,7 +270,7 @@ def _corpus(folder: Path, named: Sequence[str | Source]) -> tuple[tuple[Passage,
         if isinstance(source, str):
             rows += _rows(Passage, folder, [source])
         else:
-            read, sources[source.label] = read_source(source)
+            read, sources[source.label] = read_source(source.model_copy(update={"revision": revision} if revision else {}))
             rows += tuple(_check(Passage, row, source.label) for row in read)
     if not any(row.split == "train" for row in rows):
         where = named[0] if isinstance(named[0], Source) else folder / named[0]

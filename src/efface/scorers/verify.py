@@ -13,7 +13,7 @@ from torch import nn
 from efface.concept import Concept, Split
 from efface.embedded import cache_dir
 from efface.errors import ModelError, RunError
-from efface.models import Loaded, load
+from efface.models import Loaded, load, weights_hash
 from efface.recipe import AuditSettings
 from efface.results import Audit, Measured, Score, read_json, write_json
 from efface.scorers.answers import score_answers
@@ -108,6 +108,7 @@ def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Mea
     parts = [key, subject.split, subject.settings.model_dump_json(), str(model.dtype), model.device.type]
     parts += [model.config.to_json_string(), str(tokenizer.chat_template), json.dumps(tokenizer.get_vocab(), sort_keys=True)]  # type: ignore[union-attr, operator]
     parts += [version(name) for name in ("torch", "transformers", "lm-eval")]
+    parts += [weights_hash(subject.judge.model)] if subject.judge else []
     source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
     name = sha256(json.dumps(parts).encode() + source).hexdigest()[:24]
     file = cache_dir() / "audits" / f"{name}.json"
