@@ -19,6 +19,7 @@ MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
 SEEDS = (0, 1, 2)
 BATCH = {"batch_size", "accumulation"}
 FOLDER = Path("runs/results")
+MISSING = "not measured"
 
 
 def finished() -> dict[str, list[Run]]:
@@ -51,7 +52,7 @@ def mean(values: list[float | None], form: Callable[[float], str]) -> str:
     """``30 % (28 %–33 %)``: mean and range over the seeds."""
     known = [value for value in values if value is not None]
     if not known:
-        return "not measured"
+        return MISSING
     low, high = form(min(known)), form(max(known))
     return f"{form(statistics.mean(known))} ({low}–{high})"
 
@@ -77,7 +78,8 @@ def table(done: dict[str, list[Run]]) -> str:
         cells = [
             mean([audit.erased.scores[key].value for audit in of if key in audit.erased.scores], form) for of in audits.values()
         ]
-        lines.append(f"| {label} | {form(base[key].value)} | " + " | ".join(cells) + " |")
+        if any(cell != MISSING for cell in cells):
+            lines.append(f"| {label} | {form(base[key].value) if key in base else '–'} | " + " | ".join(cells) + " |")
     for metric in ("acc", "acc_norm"):
         cells = [mean([gone(audit, metric) for audit in of], percentage) for of in audits.values()]
         lines.append(f"| **distance to chance gone, {metric}** | | " + " | ".join(cells) + " |")
