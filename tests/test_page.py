@@ -9,7 +9,9 @@ import pytest
 
 from efface.report.charts import depth, goals, losses, lost, plane
 from efface.report.page import write_comparison, write_report
-from efface.results import Answer, Audit, Layer, Measured, Score, average, proportion
+from efface.report.table import FIGURES
+from efface.report.terminal import print_audit
+from efface.results import Answer, Audit, Difference, Layer, Measured, Score, average, proportion
 
 EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\"> $x^2$"
 
@@ -96,6 +98,25 @@ def test_the_page_in_a_browser(browser: Any, audit: Audit, tmp_path: Path) -> No
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
     assert errors == []
     assert [url for url in asked if not url.startswith("file:")] == []
+
+
+def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    share, mean = Score(value=0.455, n=136, low=0.38, high=0.54), Score(value=34.192, n=136, low=27.93, high=41.92)
+    scores = {key: share if percent else mean for key, _, _, _, percent in FIGURES}
+    scores["perplexity/forget/held_out"] = Score(value=28761, n=23, low=18331, high=45121)
+    gap = Difference(value=-0.3, n=136, low=-0.4, high=-0.2, p=1e-9, test="McNemar")
+    scores["drift/retain/kl"] = Score(value=0.1327, n=50, low=0.0855, high=0.182)
+    known = {key: score for key, score in scores.items() if not key.startswith("drift")} | {"perplexity/forget/held_out": mean}
+    base = Measured(scores=known, answers=[])
+    found = Audit(
+        concept="c", split="test", base=base, erased=Measured(scores=scores, answers=[]), differences=dict.fromkeys(scores, gap)
+    )
+    print_audit(found, "title")
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "neighbours, acc_mutual_info" in shown
+    assert "<.001" in shown
 
 
 def test_a_score_without_interval_is_drawn(audit: Audit) -> None:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from efface.report.table import gone, kept, neighbours
 from efface.results import Audit, Score
 
-BASE, ERASED, GREY = "#7f8c99", "#c8553d", "#888888"
+BASE, ERASED, GREY = "#a9b4c0", "#c8553d", "#777777"
 TERMS = {"loss": "#555555", "erase": "#c8553d", "retain": "#2a6f97", "fluency": "#6a994e"}
 STYLE = {
     "svg.fonttype": "none",
@@ -65,7 +65,7 @@ def lost(audit: Audit) -> Markup | None:
         axes.set_yticks(range(len(names)), [f"{name} (n = {found[name][1].n})" for name in names])
         axes.set_xlim(0, 100)
         axes.set_xlabel("per cent right, with 95 % intervals")
-        axes.legend(frameon=False, loc="lower right")
+        axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
     return picture([draw], (7.5, 0.9 + 0.42 * len(found)), "what else was lost") if found else None
 

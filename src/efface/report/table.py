@@ -89,6 +89,8 @@ def show(score: Score | None, percent: bool) -> str:
 
 
 def _digits(value: float, digits: int) -> str:
+    if abs(value) < 1:
+        return f"{value:.3f}"
     return f"{value:.0f}" if value >= 100 else f"{value:.{digits}g}"
 
 
