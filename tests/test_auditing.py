@@ -167,13 +167,15 @@ def test_a_figure_that_was_not_measured_closes_the_gate(run: Run, tmp_path: Path
     assert "expected at least one limit" in capsys.readouterr().err
 
 
-def test_compare(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     again = tmp_path / "again"
     shutil.copytree(run.folder, again)
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["compare", str(run.folder), str(again), "--paper", "--to", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "Zephyr-7B" in out
     assert "Harry Potter" in out
+    assert "…" not in out
     found = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert found["run"] == found["again"]
     assert found["run"]["gone"] == gone(run.audit)

@@ -61,7 +61,10 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 def _print_runs(found: dict[str, dict[str, float | None]]) -> None:
     table = Table(
-        box=box.SIMPLE_HEAD, caption="Shares of the base's figures; gone: of the distance to chance.", caption_justify="left"
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        caption="Shares of the base's figures; gone: of the distance to chance.",
+        caption_justify="left",
     )
     for column in ("run", *next(iter(found.values()))):
         table.add_column(column, justify="left" if column == "run" else "right")
@@ -77,7 +80,7 @@ def _print_paper() -> None:
         ("arXiv 2410.02760, table 1", heads, WMDP),
         ("Llama-2-7B-chat, Harry Potter", small, HARRY_POTTER),
     ):
-        table = Table(*columns, title=title, box=box.SIMPLE_HEAD)
+        table = Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=0)
         for line in lines:
             table.add_row(*map(str, line))
         Console().print(table)
