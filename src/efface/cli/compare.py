@@ -78,7 +78,7 @@ def _print_paper() -> None:
     small = ("method", "HP-MCQ", "MMLU", "R-PPL")
     for title, columns, lines in (
         ("arXiv 2410.02760, table 1", heads, WMDP),
-        ("Llama-2-7B-chat, Harry Potter", small, HARRY_POTTER),
+        ("Harry Potter, table 4 (Llama-2-7B-chat)", small, HARRY_POTTER),
     ):
         table = Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=0)
         for line in lines:
