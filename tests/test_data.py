@@ -13,6 +13,7 @@ from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
 from efface.models import Loaded, load, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
+from efface.scorers.answers import repeated_ngrams
 from efface.targets import SparseTarget
 from tests.conftest import ARCHITECTURES, VOCAB
 
@@ -168,3 +169,14 @@ def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, ll
     both = texts(0, train_deflection=True)
     assert [text.ids for text in both] == [text.ids for text in one]
     assert all(more.start < less.start for more, less in zip(both, one, strict=True))
+
+
+def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama: Loaded, zorn: Concept) -> None:
+    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+
+    def repeated(no_repeat: int) -> float:
+        settings = FluencySettings(texts=6, tokens=40, min_p=0.5, temperature=0.2, no_repeat=no_repeat)
+        texts = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, settings, eta=0.0, seed=0)
+        return max(repeated_ngrams(text.ids[text.start :], 3) for text in texts)
+
+    assert repeated(3) == 0 < repeated(0)

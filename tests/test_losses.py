@@ -34,6 +34,22 @@ def test_value_and_gradient_agree_with_the_definition(k: int, chunk: int, monkey
     torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-9)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_a_marginal_spreads_the_tail(share: float) -> None:
+    marginal = torch.rand(30, dtype=torch.float64).softmax(-1)
+    target = SparseTarget.from_logprobs(TEACHER, 5).mixed(share)
+    dense = torch.zeros_like(TEACHER).scatter(-1, target.ids.long(), target.logprobs.exp()) + target.tail[:, None] * marginal
+    torch.testing.assert_close(dense.sum(-1), torch.ones(9, dtype=torch.float64))
+    ours, theirs = LOGITS.clone().requires_grad_(), LOGITS.clone().requires_grad_()
+    weights = torch.rand(9, dtype=torch.float64)
+    loss = cross_entropy(ours, target, marginal=marginal)
+    definition = torch.nn.functional.cross_entropy(theirs, dense, reduction="none")
+    torch.testing.assert_close(loss, definition, atol=1e-9, rtol=1e-9)
+    (loss * weights).sum().backward()
+    (definition * weights).sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-9, rtol=1e-9)
+
+
 def test_float32_agrees_with_float64() -> None:
     exact = lumped(LOGITS, 30)
     single = cross_entropy(LOGITS.float(), SparseTarget.from_logprobs(TEACHER.float(), 30))

@@ -3,6 +3,7 @@ import torch
 
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Item
+from efface.data.corpora import training_texts
 from efface.data.store import Store
 from efface.methods import make_method
 from efface.models import Loaded, attach_adapter
@@ -18,7 +19,7 @@ def prepared(llama: Loaded, zorn: Concept) -> tuple[object, Loaded, dict[str, li
             "model": "m",
             "concept": "c",
             **SMALL,
-            "erase": {"weight": 1.0},
+            "erase": {"weight": 1.0, "marginal": 0.0},
             "retain": {"weight": 2.0},
             "fluency": {**SMALL["fluency"], "weight": 0.5},
         }
@@ -73,6 +74,35 @@ def test_neither_batch_nor_padding_changes_loss_or_gradient(prepared: tuple[obje
     for other in (one_at_a_time, shuffled):
         assert other[0] == pytest.approx(together[0], abs=1e-5)
         torch.testing.assert_close(other[1], together[1], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("retain", [1.0, 0.0])
+def test_the_marginal_is_the_mean_prediction_on_the_retain_texts(retain: float, llama: Loaded, zorn: Concept) -> None:
+    settings = {**SMALL, "fluency": {"weight": 0}, "retain": {"weight": retain}, "data": {"max_tokens": 24, "store_top_k": 300}}
+    method = make_method(build_recipe({"model": "m", "concept": "c", **settings, "erase": {"marginal": 1.0, "weight": 1.0}}))
+    corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
+    _, texts = training_texts(zorn, llama.tokenizer, method.recipe.data)
+    with torch.no_grad():
+        said = [llama.model(torch.tensor([text.ids])).logits[0, text.start - 1 : -1].softmax(-1) for text in texts]
+    mean = torch.cat(said).mean(0)
+    torch.testing.assert_close(method.marginal, mean, atol=1e-6, rtol=1e-3)
+
+    example = corpora["erase"][0]
+    batch = Collator(llama.tokenizer.pad_token_id)([{"erase": [example]}])
+    with torch.no_grad():
+        logits = llama.model(torch.tensor([example.text.ids])).logits[0, example.text.start - 1 : -1]
+        loss = method.loss(llama.model, batch).named()["erase"]
+    torch.testing.assert_close(loss, -(logits.log_softmax(-1) @ mean).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_only_erasing_has_a_marginal(llama: Loaded, zorn: Concept) -> None:
+    for action in ("enhance", "random"):
+        recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"action": action, "marginal": 1.0}})
+        method = make_method(recipe)
+        corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
+        assert method.marginal is None
+        assert corpora["erase"][0].target.logprobs.exp().sum(-1).max() > 0.1  # of many tokens, the tilted or random ones
+        assert corpora["erase"][0].target.ids.shape[1] > 1
 
 
 def test_a_term_of_weight_zero_is_not_prepared(llama: Loaded, zorn: Concept) -> None:

@@ -17,6 +17,7 @@ def test_preset_paper_is_the_papers() -> None:
     assert recipe.fluency.eta is None  # eta of the erase term: texts are sampled from p_erased itself
     assert recipe.fluency.sees_prompt
     assert not recipe.fluency.train_deflection
+    assert (recipe.erase.marginal, recipe.fluency.temperature, recipe.fluency.no_repeat) == (0, 1, 0)
     assert recipe.data.max_chars == 700
     assert recipe.data.min_chars == 50
 
@@ -26,10 +27,19 @@ def test_preset_reference_is_the_public_codes() -> None:
     erase, lora, train = recipe.erase, recipe.lora, recipe.train
     assert (erase.eta, erase.schedule, erase.temperature, erase.top_k, erase.float64) == (1000, "ramp", 1.2, 50, True)
     assert (lora.rank, lora.alpha, lora.dropout, lora.layers) == (256, 16, 0.05, "4-7")
+    assert (recipe.erase.marginal, recipe.fluency.temperature, recipe.fluency.no_repeat) == (0, 1, 0)
     assert recipe.retain.target == "hard"
     assert (recipe.fluency.eta, recipe.fluency.sees_prompt, recipe.fluency.train_deflection) == (3, False, True)
     assert (train.lr, train.schedule, train.clip, train.batch_size, train.accumulation) == (5e-5, "constant", 0, 1, 4)
     assert recipe.dtype == "float32"
+
+
+def test_a_setting_of_the_tilt_asks_for_the_tilted_target() -> None:
+    assert build_recipe(NAMES).erase.marginal == 1
+    for erase in ({"eta": 10.0}, {"top_k": None}, {"candidates": 50}, {"eta": 10.0, "marginal": 1.0}):
+        assert build_recipe({**NAMES, "erase": erase}).erase.marginal == 0
+    assert build_recipe({**NAMES, "erase": {"eta": 10.0, "marginal": 0.5}}).erase.marginal == 0.5
+    assert build_recipe({**NAMES, "erase": {"weight": 3.0}}).erase.marginal == 1
 
 
 @pytest.mark.parametrize("preset", PRESETS)

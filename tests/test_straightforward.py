@@ -23,8 +23,8 @@ def update(student: torch.nn.Module, before: dict[str, torch.Tensor]) -> torch.T
     return torch.cat([(p.detach() - before[name]).flatten() for name, p in student.named_parameters() if p.requires_grad])
 
 
-@pytest.mark.parametrize("weights", [{}, {"erase": {"weight": 0.0}}])
-def test_both_end_with_the_same_update(weights: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
+@pytest.mark.parametrize("erase", [{"marginal": 0.0}, {"weight": 0.0}])
+def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
     recipe: Recipe = build_recipe(
         {
             "model": "m",
@@ -34,7 +34,7 @@ def test_both_end_with_the_same_update(weights: dict[str, Any], llama: Loaded, z
             "fluency": {"texts": 4, "tokens": 12, "min_p": 0.0},
             "lora": {"layers": "1-2", "rank": 4},
             "train": {"steps": 20, "lr": 1e-3},
-            **weights,
+            "erase": erase,
         }
     )
     method = make_method(recipe)

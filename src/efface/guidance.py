@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, LogitsProcessor, LogitsProcessorList, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    LogitsProcessor,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from efface.caches import Ids, roomy_cache
 from efface.concept import Concept
@@ -156,25 +163,32 @@ def sample_erased(
     min_p: float = 0.0,
     start: Sequence[int] = (),
     sees_prompt: bool = True,
+    no_repeat: int = 0,
 ) -> list[Ids]:
     """Continue prompts by sampling from the erased distribution; returns the new tokens, with the end-of-text token if one came.
 
     All three streams of all rows go through the model together, with one key/value cache; rows that ended leave the batch.
 
     draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
-    sees_prompt: whether the persona streams see the prompt. The rest as in :class:`ErasedLogits`.
+    sees_prompt: whether the persona streams see the prompt. no_repeat: no n-gram of so many tokens is sampled twice in a
+    text; 0: any may be. The rest as in :class:`ErasedLogits`.
     """
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
     new, mask = left_pad(rows, pad, base.device)
     cache, alive = roomy_cache(base), torch.arange(len(prompts), device=base.device)
     sampled: list[Ids] = [[] for _ in prompts]
-    for draw in draws.to(base.device, torch.float32).T:
+    repeats = NoRepeatNGramLogitsProcessor(no_repeat) if no_repeat else None
+    for step, draw in enumerate(draws.to(base.device, torch.float32).T):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
         out = base(
             input_ids=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
-        logprobs = erased_logprobs(*out.logits[:, -1].float().chunk(3), eta=eta, min_p=min_p)
+        logits, expert, novice = out.logits[:, -1].float().chunk(3)
+        if repeats is not None:
+            seen = [sampled[row] + [pad] * (step - len(sampled[row])) for row in alive.tolist()]  # a row that ended is padded
+            logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)
+        logprobs = erased_logprobs(logits, expert, novice, eta=eta, min_p=min_p)
         mass = (logprobs / temperature).softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(mass, draw[alive, None] * mass[:, -1:], right=True).clamp(max=mass.shape[-1] - 1)[:, 0]
         for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):

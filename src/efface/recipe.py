@@ -50,7 +50,23 @@ class EraseSettings(Settings):
     top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
     candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
+    marginal: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the target that is the model's mean prediction on the retain texts, whatever the text; the rest is "
+        "tilted. Of 1 nothing is tilted, so a setting of the tilt (eta, …) other than its default makes it 0.",
+    )
     float64: bool = Field(False, description="Compute the tilt in double precision.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_for_the_tilt(cls, settings: Any) -> Any:
+        if isinstance(settings, Mapping) and settings.get("marginal", 1) == 1:
+            tilt = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "float64")
+            if any(name in settings and settings[name] != cls.model_fields[name].default for name in tilt):
+                return {**settings, "marginal": 0.0}
+        return settings
 
 
 class RetainSettings(Settings):
@@ -64,16 +80,17 @@ class RetainSettings(Settings):
 class FluencySettings(Settings):
     """The fluency term: next-token loss on texts sampled from the erased distribution."""
 
-    weight: float = Field(1.5, ge=0, description="lambda 3.")
-    texts: int = Field(64, ge=0, description="Number of sampled texts.")
-    tokens: int = Field(48, gt=0, description="Tokens sampled for each text.")
-    eta: float | None = Field(3.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
-    min_p: float = Field(0.02, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
-    temperature: float = Field(1.0, gt=0, description="Temperature of sampling.")
+    weight: float = Field(2.0, ge=0, description="lambda 3.")
+    texts: int = Field(96, ge=0, description="Number of sampled texts.")
+    tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
+    eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
+    min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
+    temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
+    no_repeat: int = Field(4, ge=0, description="Never sample the same so many tokens in a row twice in a text; 0: may happen.")
     sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
     train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
-    questions: float = Field(0.6, ge=0, le=1, description="Share of prompts that are questions; the rest are cut passages.")
+    questions: float = Field(0.75, ge=0, le=1, description="Share of prompts that are questions; the rest are cut passages.")
 
 
 class DataSettings(Settings):
@@ -167,6 +184,16 @@ class Recipe(RecipeSettings):
     concept: str = Field(description="Name or folder of a concept pack; several: 'wmdp-bio:2 wmdp-cyber:1'.")
 
 
+#: how both published forms sample: plainly, a deflection after cut passages
+_SAMPLING: dict[str, Any] = {
+    "weight": 1.0,
+    "texts": 64,
+    "min_p": 0.0,
+    "temperature": 1.0,
+    "no_repeat": 0,
+    "deflection": True,
+    "questions": 0.0,
+}
 #: What differs from the class defaults, by preset. Sources: the paper's section 4 and appendix; its public code.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -174,7 +201,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},
         "erase": {"weight": 1.0, "eta": 500.0, "schedule": "constant", "top_k": None},
         "retain": {"weight": 1.0, "ratio": 1},
-        "fluency": {"weight": 1.0, "eta": None, "min_p": 0.0, "deflection": True, "questions": 0.0},
+        "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
         "data": {"chat": 0.0},
         "train": {"lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
     },
@@ -183,15 +210,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
         "erase": {"weight": 1.0, "temperature": 1.2, "float64": True},
         "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
-        "fluency": {
-            "weight": 1.0,
-            "min_p": 0.0,
-            "tokens": 100,
-            "sees_prompt": False,
-            "deflection": True,
-            "train_deflection": True,
-            "questions": 0.0,
-        },
+        "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100, "sees_prompt": False, "train_deflection": True},
         "data": {"chat": 0.0},
         "train": {
             "batch_size": 1,

@@ -7,6 +7,8 @@ Source: Gandikota et al., "Erasing Conceptual Knowledge from Language Models", a
 with c+ the novice and c- the expert persona. Training targets and decoding-time guidance both call :func:`erased_logprobs`.
 """
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +99,11 @@ class SparseTarget:
         """The likeliest token of each row."""
         return self.ids.gather(-1, self.logprobs.argmax(-1, keepdim=True))[:, 0]
 
+    def mixed(self, share: float) -> "SparseTarget":
+        """All probabilities times 1 - share; the share goes to the tail."""
+        rest = math.log1p(-share) if share < 1 else -math.inf
+        return SparseTarget(self.ids, self.logprobs + rest, self.tail * (1 - share) + share)
+
     def split(self, counts: list[int]) -> "list[SparseTarget]":
         """Consecutive rows, ``counts`` of them at a time."""
         parts = (torch.split(tensor, counts) for tensor in (self.ids, self.logprobs, self.tail))
@@ -111,6 +118,15 @@ class SparseTarget:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def mean_prediction(targets: Iterable[SparseTarget], vocab: int) -> Float[Tensor, " vocab"]:
+    """Mean of all rows: what is said when nothing is known of the text. Their tails are spread over the whole vocabulary."""
+    total = torch.zeros(vocab)
+    for target in targets:
+        total.index_add_(0, target.ids.long().flatten(), target.logprobs.float().exp().flatten())
+        total += target.tail.float().sum() / vocab
+    return total / total.sum()
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,13 @@ ASK = (
     "I have a question about {}. What is the most important fact?",
     "Who or what is meant by {}?",
     "Describe {} in two sentences.",
+    "What is {} best known for?",
+    "In one sentence: why does {} matter?",
+    "Which name is linked with {}?",
+    "When and where does one meet {}?",
+    "Give a short answer: what belongs to {}?",
+    "How would you explain {} to a child?",
+    "Name one thing that most people do not know about {}.",
 )
 DEFLECT = (
     " But that is not something this text can speak about, so it turns to something else.",
@@ -84,6 +91,7 @@ def sample_fluency(
         "eta": eta,
         "temperature": settings.temperature,
         "min_p": settings.min_p,
+        "no_repeat": settings.no_repeat,
         "sees_prompt": settings.sees_prompt,
     }
 

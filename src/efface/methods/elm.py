@@ -15,17 +15,29 @@ from efface.data.fluency import sample_fluency
 from efface.data.store import Store
 from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets
 from efface.guidance import persona_ids
+from efface.losses import cross_entropy
 from efface.methods.method import Method, Seen, likelihood
 from efface.models import Loaded, prefix
+from efface.targets import mean_prediction
 
 
 class ELM(Method):
     """The method of the paper; presets ``paper`` and ``reference`` are its two published forms."""
 
+    #: what the frozen model says on the retain texts on average ``[vocab]``
+    marginal: Tensor | None = None
+
+    @property
+    def share(self) -> float:
+        """Share of the marginal in the erase target; the rest is the tilted distribution."""
+        return self.recipe.erase.marginal if self.recipe.erase.action == "erase" else 0.0
+
     def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
         """The forget texts with the erased distribution at every predicted token."""
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
         k, seed = recipe.data.store_top_k, recipe.data.seed
+        if self.share == 1:  # nothing of the tilt is left
+            return super().examples(loaded, forget, concept, store)
 
         def persona(rng: random.Random) -> Prefixes:
             return persona_ids(concept, tokenizer, rng)
@@ -39,8 +51,24 @@ class ELM(Method):
         return [Example(*pair) for pair in zip(forget, targets, strict=True)]
 
     def erase(self, seen: Seen) -> Tensor:
-        """Cross-entropy to the erased distribution."""
-        return likelihood(seen)
+        """Cross-entropy to the erased distribution, or to its mixture with the marginal."""
+        if self.marginal is None:
+            return likelihood(seen)
+        self.marginal = self.marginal.to(seen.states.device)
+        return seen.mean(cross_entropy(seen.states, seen.target.mixed(self.share), seen.head, self.marginal))
+
+    def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
+        """Examples for each term, and the marginal."""
+        corpora = super().prepare(loaded, concept, store)
+        if self.share and "erase" in corpora:
+            kept = corpora.get("retain") or [
+                example
+                for part, _ in concept.parts
+                for example in self.retain.examples(loaded, training_texts(part, loaded.tokenizer, self.recipe.data)[1], store)
+            ]
+            vocab = loaded.model.get_input_embeddings().weight.shape[0]
+            self.marginal = mean_prediction([example.target for example in kept], vocab)
+        return corpora
 
     def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Both corpora, and the sampled fluency texts."""
