@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.cli.compare import markdown
-from efface.errors import EffaceError
+from efface.errors import EffaceError, InputError
 from efface.methods import complete_recipe
 from efface.pipeline import Run, run_recipe
 from efface.report.table import spread
@@ -20,7 +20,8 @@ FOLDER = Path("runs/ablation")
 CHANGES: dict[str, dict[str, Any]] = {
     "default": {},
     "published-target": {"erase": {"marginal": 0.0}},
-    "published-sampling": {"fluency": {"tokens": 48, "temperature": 1.0, "min_p": 0.02, "no_repeat": 0}},
+    "plain-sampling": {"fluency": {"temperature": 1.0, "min_p": 0.0, "no_repeat": 0, "keyness": 0.0}},
+    "no-keyness": {"fluency": {"keyness": 0.0}},
     "no-fluency": {"fluency": {"weight": 0.0}},
     "no-retain": {"retain": {"weight": 0.0}},
     "no-erase": {"erase": {"weight": 0.0}},
@@ -30,9 +31,12 @@ CHANGES: dict[str, dict[str, Any]] = {
 def make() -> None:
     """The runs that are missing; one that was killed goes on."""
     for name, change in CHANGES.items():
-        if not is_run(FOLDER / name):
+        recipe, folder = complete_recipe({"model": MODEL, "concept": CONCEPT, **change}), FOLDER / name
+        if not is_run(folder):
             print(f"== {name}", file=sys.stderr, flush=True)
-            run_recipe(complete_recipe({"model": MODEL, "concept": CONCEPT, **change}), FOLDER / name)
+            run_recipe(recipe, folder)
+        elif Run(folder).record.recipe != recipe:
+            raise InputError(f"{folder} was made with another recipe; remove it")
 
 
 if __name__ == "__main__":

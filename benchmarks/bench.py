@@ -16,7 +16,7 @@ from typing import Any
 
 OUT = Path("benchmarks/out")
 MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
-#: an eighth of the default recipe: forget, retain and fluency texts, and steps
+#: about an eighth of the default recipe: forget, retain and fluency texts, and steps
 JOB = {"forget": 20, "retain": 60, "fluency": 8, "steps": 9}
 VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
 

@@ -1,3 +1,4 @@
+import math
 import random
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, encode, training_texts
-from efface.data.fluency import sample_fluency
+from efface.data.fluency import keyness, sample_fluency
 from efface.data.store import Store
 from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
@@ -180,3 +181,22 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
         return max(repeated_ngrams(text.ids[text.start :], 3) for text in texts)
 
     assert repeated(3) == 0 < repeated(0)
+
+
+def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Store, llama: Loaded, zorn: Concept) -> None:
+    forget, retain = [Text([1, 5, 5, 6, 7], 1), Text([1, 5, 6, 8], 1)], [Text([2, 6, 6, 6, 9], 1)]
+    of = keyness(forget, retain, 12)
+    assert of[5].item() == pytest.approx(math.log(3.1 / 7) - math.log(0.1 / 4), rel=1e-5)
+    assert of.nonzero().tolist() == [[5]]  # 6 is as frequent elsewhere, 7 and 8 come up once, 1 and 2 are context
+    assert not keyness(forget, (), 12).any()
+
+    forget, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    shunned = set((keyness(forget, retain, VOCAB) > 0).nonzero()[:, 0].tolist())
+    settings = FluencySettings(texts=6, tokens=20, min_p=0.0, temperature=1.0, no_repeat=0, questions=0.5)
+
+    def said(times: float) -> int:
+        chosen = settings.model_copy(update={"keyness": times})
+        texts = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, retain=retain)
+        return sum(token in shunned - set(text.ids[: text.start]) for text in texts for token in text.ids[text.start :])
+
+    assert said(100.0) == 0 < said(0.0)

@@ -164,6 +164,7 @@ def sample_erased(
     start: Sequence[int] = (),
     sees_prompt: bool = True,
     no_repeat: int = 0,
+    penalty: Tensor | None = None,
 ) -> list[Ids]:
     """Continue prompts by sampling from the erased distribution; returns the new tokens, with the end-of-text token if one came.
 
@@ -171,13 +172,18 @@ def sample_erased(
 
     draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
     sees_prompt: whether the persona streams see the prompt. no_repeat: no n-gram of so many tokens is sampled twice in a
-    text; 0: any may be. The rest as in :class:`ErasedLogits`.
+    text; 0: any may be. penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt. The
+    rest as in :class:`ErasedLogits`.
     """
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
     new, mask = left_pad(rows, pad, base.device)
     cache, alive = roomy_cache(base), torch.arange(len(prompts), device=base.device)
     sampled: list[Ids] = [[] for _ in prompts]
+    if penalty is not None:
+        penalty = penalty.to(base.device).repeat(len(prompts), 1)
+        for row, prompt in enumerate(prompts):
+            penalty[row, prompt] = 0.0
     repeats = NoRepeatNGramLogitsProcessor(no_repeat) if no_repeat else None
     for step, draw in enumerate(draws.to(base.device, torch.float32).T):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
@@ -185,6 +191,8 @@ def sample_erased(
             input_ids=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         logits, expert, novice = out.logits[:, -1].float().chunk(3)
+        if penalty is not None:
+            logits = logits - penalty[alive]
         if repeats is not None:
             seen = [sampled[row] + [pad] * (step - len(sampled[row])) for row in alive.tolist()]  # a row that ended is padded
             logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)

@@ -2,13 +2,13 @@
 
 All three terms are one formula, the cross-entropy of the student to a target distribution; they differ in the target:
 
-=========  ======================================  ==========================
+=========  ======================================  ===============================================
 term       on                                      target
-=========  ======================================  ==========================
-erase      forget corpus                           the tilted teacher
+=========  ======================================  ===============================================
+erase      forget corpus                           the tilted teacher, or a mean of the teacher
 retain     retain corpus                           the teacher (soft), or its likeliest token (hard)
 fluency    texts sampled from the tilted teacher   the sampled token
-=========  ======================================  ==========================
+=========  ======================================  ===============================================
 """
 
 from collections.abc import Callable

@@ -36,7 +36,7 @@ class LoraSettings(Settings):
 
 
 class EraseSettings(Settings):
-    """The erase term: cross-entropy to the teacher tilted from expert to novice."""
+    """The erase term: cross-entropy to a mean prediction, or to the teacher tilted from expert to novice, or to a mixture."""
 
     weight: float = Field(2.0, ge=0, description="lambda 1.")
     action: Literal["erase", "enhance", "random"] = Field(
@@ -87,6 +87,12 @@ class FluencySettings(Settings):
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
     temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
     no_repeat: int = Field(4, ge=0, description="Never sample the same so many tokens in a row twice in a text; 0: may happen.")
+    keyness: float = Field(
+        1.0,
+        ge=0,
+        description="How many times the log ratio of a token's frequency in forget and retain texts is taken off its logit while "
+        "sampling; not off tokens of the prompt, nor where it is negative.",
+    )
     sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
     train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
@@ -191,6 +197,7 @@ _SAMPLING: dict[str, Any] = {
     "min_p": 0.0,
     "temperature": 1.0,
     "no_repeat": 0,
+    "keyness": 0.0,
     "deflection": True,
     "questions": 0.0,
 }
@@ -199,7 +206,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},
-        "erase": {"weight": 1.0, "eta": 500.0, "schedule": "constant", "top_k": None},
+        "erase": {"weight": 1.0, "marginal": 0.0, "eta": 500.0, "schedule": "constant", "top_k": None},
         "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
         "data": {"chat": 0.0},
@@ -208,7 +215,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "dtype": "float32",
         "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
-        "erase": {"weight": 1.0, "temperature": 1.2, "float64": True},
+        "erase": {"weight": 1.0, "marginal": 0.0, "temperature": 1.2, "float64": True},
         "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
         "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100, "sees_prompt": False, "train_deflection": True},
         "data": {"chat": 0.0},

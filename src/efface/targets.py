@@ -100,7 +100,7 @@ class SparseTarget:
         return self.ids.gather(-1, self.logprobs.argmax(-1, keepdim=True))[:, 0]
 
     def mixed(self, share: float) -> "SparseTarget":
-        """All probabilities times 1 - share; the share goes to the tail."""
+        """All probabilities times 1 - share; the share goes to the tail, to be spread with what was there already."""
         rest = math.log1p(-share) if share < 1 else -math.inf
         return SparseTarget(self.ids, self.logprobs + rest, self.tail * (1 - share) + share)
 
@@ -122,11 +122,11 @@ class SparseTarget:
 
 def mean_prediction(targets: Iterable[SparseTarget], vocab: int) -> Float[Tensor, " vocab"]:
     """Mean of all rows: what is said when nothing is known of the text. Their tails are spread over the whole vocabulary."""
-    total = torch.zeros(vocab)
+    total = torch.zeros(vocab, dtype=torch.float64)
     for target in targets:
-        total.index_add_(0, target.ids.long().flatten(), target.logprobs.float().exp().flatten())
-        total += target.tail.float().sum() / vocab
-    return total / total.sum()
+        total.index_add_(0, target.ids.long().flatten(), target.logprobs.double().exp().flatten())
+        total += target.tail.double().sum() / vocab
+    return (total / total.sum()).float()
 
 
 @dataclass(frozen=True)

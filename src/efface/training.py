@@ -53,9 +53,7 @@ class EraseTrainer(Trainer):  # type: ignore[misc]
         terms = self.method.loss(model, {**inputs, "progress": self.state.global_step / max(1, self.state.max_steps)})
         total = terms.total()
         if not math.isfinite(total.item()):
-            raise TrainingError(
-                f"the loss is {total.item()} at step {self.state.global_step}; try a smaller train.lr or erase.eta"
-            )
+            raise TrainingError(f"the loss is {total.item()} at step {self.state.global_step}; try a smaller train.lr")
         self._count(terms)
         return total
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from efface.caches import Ids
@@ -77,8 +77,12 @@ def sample_fluency(
     *,
     eta: float,
     seed: int,
+    retain: Sequence[Text] = (),
 ) -> list[Text]:
-    """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped."""
+    """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped.
+
+    retain: what the forget texts' words are compared with (``settings.keyness``).
+    """
     rng = random.Random(seed)
     prompts = fluency_prompts(concept, forget, tokenizer, settings, rng)
     tails = [_deflection(tokenizer, rng) if settings.deflection else [] for _ in prompts]
@@ -95,6 +99,8 @@ def sample_fluency(
         "sees_prompt": settings.sees_prompt,
     }
 
+    penalty = settings.keyness * keyness(forget, retain, bare(model).get_input_embeddings().weight.shape[0])
+
     def build(batch: int) -> Tensors:
         rows = batches[batch]
         with teacher(model) as base:
@@ -106,12 +112,14 @@ def sample_fluency(
                 pad=tokenizer.pad_token_id,
                 ends=ends,
                 start=start,
+                penalty=penalty if penalty.any() else None,
                 **tilt,
             )
         tokens = torch.tensor([token for new in sampled for token in new], dtype=torch.int32)
         return {"tokens": tokens, "lengths": torch.tensor([len(new) for new in sampled])}
 
-    common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, **tilt}
+    shunned = {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
+    common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, "penalty": shunned, **tilt}
     parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
     texts: dict[int, Text] = {}
     for batch, entry in zip(batches, store.entries("fluency", parts, build), strict=True):
@@ -122,6 +130,21 @@ def sample_fluency(
     if not texts:
         raise TrainingError("every sampled fluency text ended at once; try a smaller fluency.eta or a larger fluency.min_p")
     return [texts[i] for i in sorted(texts)]
+
+
+def keyness(forget: Sequence[Text], retain: Sequence[Text], vocab: int) -> Tensor:
+    """Log ratio ``[vocab]`` of every token's frequency in the forget texts and in the retain texts; 0 where it is negative.
+
+    Frequencies are smoothed by a tenth of an occurrence; a token that comes up only once in the forget texts has 0.
+    """
+    if not retain:
+        return torch.zeros(vocab)
+    often, rarely = (
+        torch.bincount(torch.tensor([token for text in texts for token in text.ids[text.start :]]), minlength=vocab).double()
+        for texts in (forget, retain)
+    )
+    ratio = ((often + 0.1) / often.sum()).log() - ((rarely + 0.1) / rarely.sum()).log()
+    return ratio.clamp(min=0).where(often > 1, 0.0).float()
 
 
 def _deflection(tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> Ids:

@@ -1,6 +1,9 @@
 """ELM, Erasure of Language Memory (arXiv 2410.02760): three cross-entropies on one low-rank update.
 
 ``lambda1 * CE(student, p_erased) + lambda2 * CE(student, p) + lambda3 * CE(student, tokens sampled from p_erased)``
+
+Preset ``default`` puts ``u``, the mean of ``p`` over the retain texts, in the place of ``p_erased`` in the first term
+(``erase.marginal``); it still samples from ``p_erased``.
 """
 
 import random
@@ -13,7 +16,7 @@ from efface.data.collate import Example, next_token_example
 from efface.data.corpora import Text, training_texts
 from efface.data.fluency import sample_fluency
 from efface.data.store import Store
-from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets
+from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.guidance import persona_ids
 from efface.losses import cross_entropy
 from efface.methods.method import Method, Seen, likelihood
@@ -52,8 +55,9 @@ class ELM(Method):
 
     def erase(self, seen: Seen) -> Tensor:
         """Cross-entropy to the erased distribution, or to its mixture with the marginal."""
-        if self.marginal is None:
+        if not self.share:
             return likelihood(seen)
+        assert self.marginal is not None, "prepare comes first"
         self.marginal = self.marginal.to(seen.states.device)
         return seen.mean(cross_entropy(seen.states, seen.target.mixed(self.share), seen.head, self.marginal))
 
@@ -61,23 +65,27 @@ class ELM(Method):
         """Examples for each term, and the marginal."""
         corpora = super().prepare(loaded, concept, store)
         if self.share and "erase" in corpora:
-            kept = corpora.get("retain") or [
-                example
-                for part, _ in concept.parts
-                for example in self.retain.examples(loaded, training_texts(part, loaded.tokenizer, self.recipe.data)[1], store)
-            ]
-            vocab = loaded.model.get_input_embeddings().weight.shape[0]
-            self.marginal = mean_prediction([example.target for example in kept], vocab)
+            total = sum(weight for _, weight in concept.parts)
+            self.marginal = sum(self._mean(loaded, part, store) * (weight / total) for part, weight in concept.parts)  # type: ignore[assignment]
         return corpora
+
+    def _mean(self, loaded: Loaded, concept: Concept, store: Store) -> Tensor:
+        """What the frozen model says on one concept's retain texts on average."""
+        _, texts = training_texts(concept, loaded.tokenizer, self.recipe.data)
+        pad, k = loaded.tokenizer.pad_token_id, self.recipe.data.store_top_k
+        targets = retain_targets(loaded.model, store, texts, pad, soft=True, k=k)
+        return mean_prediction(targets, loaded.model.get_input_embeddings().weight.shape[0])
 
     def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Both corpora, and the sampled fluency texts."""
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         if recipe.fluency.weight and recipe.fluency.texts:
-            forget, _ = training_texts(concept, loaded.tokenizer, recipe.data)
+            forget, retain = training_texts(concept, loaded.tokenizer, recipe.data)
             eta = recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
             seed = recipe.data.seed
-            texts = sample_fluency(loaded.model, store, loaded.tokenizer, concept, forget, settings, eta=eta, seed=seed)
+            texts = sample_fluency(
+                loaded.model, store, loaded.tokenizer, concept, forget, settings, eta=eta, seed=seed, retain=retain
+            )
             examples["fluency"] = [next_token_example(text) for text in texts]
         return examples
