@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check bench results ablation clean
+.PHONY: demo test check bench results packs ablation clean
 
 demo: $(READY)
 	$(BIN)/efface erase smollm2-135m ancient-egypt --to runs/demo --overwrite
@@ -25,8 +25,8 @@ bench: $(READY)
 results: $(READY)
 	$(BIN)/python -m benchmarks.presets
 
-ablation: $(READY)
-	$(BIN)/python -m benchmarks.ablation
+packs ablation: $(READY)
+	$(BIN)/python -m benchmarks.default $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,66 @@
+"""The default recipe: ``make packs``, on three packs with three seeds; ``make ablation``, with one part changed at a time.
+
+Prints the table of docs/results.md, and how much each part does. Runs are made once, in ``runs/packs`` and ``runs/ablation``, and
+are judged on the test questions; with ``--print`` only those are shown that are there.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from efface.cli.compare import markdown
+from efface.errors import EffaceError, InputError
+from efface.methods import complete_recipe
+from efface.pipeline import Run, run_recipe
+from efface.recipe import Recipe
+from efface.report.table import spread
+from efface.results import Audit, is_run
+
+MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
+#: what is changed, by the name of its run
+CHANGES: dict[str, dict[str, Any]] = {
+    "default": {},
+    "published-target": {"erase": {"marginal": 0.0}},
+    "plain-sampling": {"fluency": {"temperature": 1.0, "min_p": 0.0, "no_repeat": 0, "keyness": 0.0}},
+    "no-keyness": {"fluency": {"keyness": 0.0}},
+    "no-fluency": {"fluency": {"weight": 0.0}},
+    "no-retain": {"retain": {"weight": 0.0}},
+    "no-erase": {"erase": {"weight": 0.0}},
+}
+
+
+def packs() -> Iterator[tuple[str, Path, Recipe]]:
+    """Row, folder and recipe of every run: all packs with the first seed, then with the next."""
+    for seed in range(SEEDS):
+        for pack in PACKS:
+            settings = {"model": MODEL, "concept": pack, "seed": seed, "data": {"seed": seed}}
+            yield pack, Path("runs/packs") / f"{pack}-{seed}", complete_recipe(settings)
+
+
+def ablation() -> Iterator[tuple[str, Path, Recipe]]:
+    """Row, folder and recipe of every run."""
+    for name, change in CHANGES.items():
+        yield name, Path("runs/ablation") / name, complete_recipe({"model": MODEL, "concept": PACKS[0], **change})
+
+
+def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool) -> dict[str, list[Audit]]:
+    """The audits of the runs that are there, by row; the others are made first, or left out."""
+    found: dict[str, list[Audit]] = {}
+    for row, folder, recipe in runs:
+        if make and not is_run(folder):
+            print(f"== {folder.name}", file=sys.stderr, flush=True)
+            run_recipe(recipe, folder)
+        if is_run(folder):
+            if Run(folder).record.recipe != recipe:
+                raise InputError(f"{folder} was made with another recipe; remove it")
+            found.setdefault(row, []).append(Run(folder).audit)
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        done = audits({"packs": packs, "ablation": ablation}[sys.argv[1]](), make="--print" not in sys.argv)
+        print(markdown({row: spread(of) for row, of in done.items()}, {row: len(of) for row, of in done.items()}))
+    except EffaceError as error:
+        sys.exit(f"{sys.argv[1]}: {error}")
