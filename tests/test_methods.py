@@ -3,9 +3,9 @@ import torch
 
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Item
-from efface.data.corpora import training_texts
+from efface.data.corpora import Text, training_texts
 from efface.data.store import Store
-from efface.methods import make_method
+from efface.methods import elm, make_method
 from efface.models import Loaded, attach_adapter
 from efface.recipe import LoraSettings, build_recipe
 
@@ -103,6 +103,18 @@ def test_only_erasing_has_a_marginal(llama: Loaded, zorn: Concept) -> None:
         assert method.marginal is None
         assert corpora["erase"][0].target.logprobs.exp().sum(-1).max() > 0.1  # of many tokens, the tilted or random ones
         assert corpora["erase"][0].target.ids.shape[1] > 1
+
+
+@pytest.mark.parametrize(("action", "sign"), [("erase", 1), ("enhance", -1)])
+def test_fluency_texts_are_sampled_the_way_the_erase_term_tilts(
+    action: str, sign: int, llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+    monkeypatch.setattr(elm, "sample_fluency", lambda *_, **options: seen.update(options) or [Text([1, 2, 3], 1)])
+    recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"action": action}})
+    make_method(recipe).prepare(llama, zorn, Store({"model": "llama"}))
+    assert seen["eta"] == sign * recipe.fluency.eta
+    assert bool(seen["retain"]) == (sign > 0)  # only who erases shuns the concept's words
 
 
 def test_a_term_of_weight_zero_is_not_prepared(llama: Loaded, zorn: Concept) -> None:

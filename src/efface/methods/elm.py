@@ -81,11 +81,13 @@ class ELM(Method):
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         if recipe.fluency.weight and recipe.fluency.texts:
             forget, retain = training_texts(concept, loaded.tokenizer, recipe.data)
-            eta = recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta
+            towards = recipe.erase.action == "enhance"
+            eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
             seed = recipe.data.seed
+            others = () if towards else retain  # whoever enhances a concept does not shun its words
             texts = sample_fluency(
-                loaded.model, store, loaded.tokenizer, concept, forget, settings, eta=eta, seed=seed, retain=retain
+                loaded.model, store, loaded.tokenizer, concept, forget, settings, eta=eta, seed=seed, retain=others
             )
             examples["fluency"] = [next_token_example(text) for text in texts]
         return examples
