@@ -58,9 +58,19 @@ def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool) -> dict[str, li
     return found
 
 
+TABLES = {"packs": packs, "ablation": ablation}
+
 if __name__ == "__main__":
+    asked = [argument for argument in sys.argv[1:] if argument != "--print"]
+    if len(asked) != 1 or asked[0] not in TABLES:
+        print(f"default: expected one of {', '.join(TABLES)}, and --print or nothing, got {asked}", file=sys.stderr)
+        sys.exit(2)
     try:
-        done = audits({"packs": packs, "ablation": ablation}[sys.argv[1]](), make="--print" not in sys.argv)
-        print(markdown({row: spread(of) for row, of in done.items()}, {row: len(of) for row, of in done.items()}))
+        done = audits(TABLES[asked[0]](), make="--print" not in sys.argv)
+        print(
+            markdown({row: spread(of) for row, of in done.items()}, {row: len(of) for row, of in done.items()})
+            if done
+            else "no runs yet"
+        )
     except EffaceError as error:
-        sys.exit(f"{sys.argv[1]}: {error}")
+        sys.exit(f"{asked[0]}: {error}")
