@@ -1,7 +1,7 @@
 """The default recipe: ``make packs``, on three packs with three seeds; ``make ablation``, with one part changed at a time.
 
-Prints the table of docs/results.md, and how much each part does. Runs are made once, in ``runs/packs`` and ``runs/ablation``, and
-are judged on the test questions; with ``--print`` only those are shown that are there.
+Prints the table of docs/results.md, and how much each part does. Runs are made once, in ``runs/packs`` and ``runs/ablation`` (its
+first row is the first run of the packs), and are judged on the test questions; with ``--print`` only those are shown that are there.
 """
 
 import sys
@@ -20,13 +20,14 @@ from efface.results import Audit, is_run
 MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
 #: what is changed, by the name of its run
 CHANGES: dict[str, dict[str, Any]] = {
-    "default": {},
     "published-target": {"erase": {"marginal": 0.0}},
-    "plain-sampling": {"fluency": {"temperature": 1.0, "min_p": 0.0, "no_repeat": 0, "keyness": 0.0}},
-    "no-keyness": {"fluency": {"keyness": 0.0}},
-    "no-fluency": {"fluency": {"weight": 0.0}},
-    "no-retain": {"retain": {"weight": 0.0}},
     "no-erase": {"erase": {"weight": 0.0}},
+    "no-retain": {"retain": {"weight": 0.0}},
+    "no-fluency": {"fluency": {"weight": 0.0}},
+    "tokens-alike": {"erase": {"keyness": 0.0}},
+    "cut-anywhere": {"fluency": {"completions": 0.0}},
+    "words-free": {"fluency": {"keyness": 0.0}},
+    "plain-sampling": {"fluency": {"temperature": 1.0, "min_p": 0.0, "no_repeat": 0}},
 }
 
 
@@ -39,7 +40,8 @@ def packs() -> Iterator[tuple[str, Path, Recipe]]:
 
 
 def ablation() -> Iterator[tuple[str, Path, Recipe]]:
-    """Row, folder and recipe of every run."""
+    """Row, folder and recipe of every run; the first is the one of :func:`packs`."""
+    yield "default", *next(packs())[1:]
     for name, change in CHANGES.items():
         yield name, Path("runs/ablation") / name, complete_recipe({"model": MODEL, "concept": PACKS[0], **change})
 

@@ -30,7 +30,10 @@ from efface.states import without_padding
 from efface.training import train
 
 #: the published target, and fluency texts of half the default's length: what the straightforward implementation has too
-PUBLISHED = {"erase": {"marginal": 0.0}, "fluency": {"tokens": 48, "temperature": 1.0, "no_repeat": 0}}
+PUBLISHED = {
+    "erase": {"marginal": 0.0, "keyness": 0.0},
+    "fluency": {"tokens": 48, "temperature": 1.0, "no_repeat": 0, "questions": 0.75, "completions": 0.0},
+}
 
 
 class Measurement:

@@ -4,19 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, encode, training_texts
-from efface.data.fluency import keyness, sample_fluency
+from efface.data.fluency import broken_sentences, fluency_prompts, keyness, sample_fluency
 from efface.data.store import Store
 from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
-from efface.models import Loaded, load, prefix
+from efface.models import Loaded, chat_prompt, load, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
 from efface.scorers.answers import repeated_ngrams
 from efface.targets import SparseTarget
-from tests.conftest import ARCHITECTURES, VOCAB
+from tests.conftest import ARCHITECTURES, FORGET, RETAIN, VOCAB
 
 TEXTS = [Text([5, 6, 7, 8, 9, 10], 1), Text([40, 41, 42], 2), Text(list(range(60, 80)), 4)]
 PERSONAS = [[([20, 21, 22], [30])], [([23], [31, 32, 33, 34])], [([24, 25], [35, 36])]]
@@ -181,6 +182,38 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
         return max(repeated_ngrams(text.ids[text.start :], 3) for text in texts)
 
     assert repeated(3) == 0 < repeated(0)
+
+
+def test_sentences_are_broken_off_before_a_word_of_the_concept(llama: Loaded, zorn: Concept) -> None:
+    tokenizer = llama.tokenizer
+    whole = DataSettings(max_tokens=400)
+    forget, retain = ([encode(" ".join(texts[i:]), tokenizer, whole) for i in range(3)] for texts in (FORGET, RETAIN))
+    of = keyness(forget, retain, VOCAB)
+    sentences = broken_sentences(forget, tokenizer, of)
+    assert sentences
+    passages = [tokenizer.decode(text.ids) for text in forget]
+    for ids, places in sentences:
+        assert tokenizer.decode(ids).endswith(".")
+        assert any(tokenizer.decode(ids) in passage for passage in passages)
+        for t in places:
+            assert t >= 4
+            assert of[ids[t]] > 3
+            assert tokenizer.decode(ids[t]).startswith(" "), "whole words are left away"
+    assert broken_sentences(forget, tokenizer, torch.zeros(VOCAB)) == []
+
+    begun = [ids[:t] for ids, places in sentences for t in places]
+
+    def prompts(key: Tensor, **shares: float) -> list[list[int]]:
+        settings = FluencySettings(texts=8, **shares)
+        return fluency_prompts(zorn, forget, tokenizer, settings, random.Random(0), key)
+
+    made = prompts(of, questions=0.5)
+    assert all(ids in begun for ids in made[4::2]), "the sentence as it is"
+    for ids in made[5::2]:  # and as a request
+        assert ids in [chat_prompt(tokenizer, "Complete the sentence: " + tokenizer.decode(some)) for some in begun]
+    without = prompts(torch.zeros(VOCAB), questions=0.5)
+    assert without == prompts(of, questions=0.5, completions=0.0), "passages cut anywhere"
+    assert not any(ids in begun for ids in without)
 
 
 def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Store, llama: Loaded, zorn: Concept) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from efface.concept import Concept
-from efface.data.collate import Collator, Example, Item
+from efface.data.collate import Collator, Example, Item, next_token_example
 from efface.data.corpora import Text, training_texts
 from efface.data.store import Store
 from efface.methods import elm, make_method
@@ -45,7 +45,7 @@ def one_by_one(model: torch.nn.Module, examples: list[Example]) -> torch.Tensor:
         listed = q.gather(-1, target.ids.long())
         p = target.logprobs.double().exp()
         loss = -(p * listed).sum(-1) - target.tail.double() * torch.log1p(-listed.exp().sum(-1)).nan_to_num(neginf=0.0)
-        losses.append(loss.mean())
+        losses.append((loss if example.values is None else loss * example.values[:, 0]).mean())
     return torch.stack(losses).mean()
 
 
@@ -92,7 +92,19 @@ def test_the_marginal_is_the_mean_prediction_on_the_retain_texts(retain: float, 
     with torch.no_grad():
         logits = llama.model(torch.tensor([example.text.ids])).logits[0, example.text.start - 1 : -1]
         loss = method.loss(llama.model, batch).named()["erase"]
-    torch.testing.assert_close(loss, -(logits.log_softmax(-1) @ mean).mean(), atol=1e-4, rtol=1e-4)
+    of_tokens = -(logits.log_softmax(-1) @ mean)
+    torch.testing.assert_close(loss, (of_tokens * example.values[:, 0]).mean(), atol=1e-4, rtol=1e-4)
+
+
+def test_words_of_the_concept_weigh_more() -> None:
+    key = torch.tensor([0.0, 0.1, 2.0, 9.0])
+    examples = [next_token_example(Text(ids, 1)) for ids in ([3, 0, 1], [0, 2, 3, 3])]
+    weights = [example.values[:, 0].tolist() for example in elm.emphasised(examples, key, 1.0)]
+    mean = (0.2 + 0.2 + 2 + 4 + 4) / 5  # context has none; least .2, most 4
+    assert weights == [pytest.approx([0.2 / mean] * 2), pytest.approx([2 / mean, 4 / mean, 4 / mean])]
+    for example in elm.emphasised(examples, key, 0.0):
+        torch.testing.assert_close(example.values, torch.ones_like(example.values))
+    assert [example.text for example in elm.emphasised(examples, key, 1.0)] == [example.text for example in examples]
 
 
 def test_only_erasing_has_a_marginal(llama: Loaded, zorn: Concept) -> None:

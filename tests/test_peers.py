@@ -225,3 +225,5 @@ def test_what_the_method_asks_for_stands_between_preset_and_user() -> None:
     assert complete_recipe({**common, "method": "rmu", "preset": "paper"}).lora.layers == "16%-25%"
     assert complete_recipe({**common, "method": "rmu", "lora": {"layers": "3"}}).lora.layers == "3"
     assert complete_recipe(common).lora.layers == "0%-57%"
+    assert complete_recipe({**common, "method": "rmu"}).train.lr == 4e-3, "what its erase weight was found with"
+    assert complete_recipe({**common, "method": "rmu", "preset": "paper"}).train.lr == 5e-5

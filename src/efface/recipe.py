@@ -38,7 +38,7 @@ class LoraSettings(Settings):
 class EraseSettings(Settings):
     """The erase term: cross-entropy to a mean prediction, or to the teacher tilted from expert to novice, or to a mixture."""
 
-    weight: float = Field(2.0, ge=0, description="lambda 1.")
+    weight: float = Field(3.0, ge=0, description="lambda 1.")
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
     )
@@ -56,6 +56,12 @@ class EraseSettings(Settings):
         le=1,
         description="Share of the target that is the model's mean prediction on the retain texts, whatever the text; the rest is "
         "tilted. Of 1 nothing is tilted, so a setting of the tilt (eta, …) other than its default makes it 0.",
+    )
+    keyness: float = Field(
+        1.0,
+        ge=0,
+        description="How much more the concept's own words count: a token's loss is weighted by the log ratio of its frequency "
+        "in forget and retain texts (0.2 to 4) to this power; 0: all alike.",
     )
     float64: bool = Field(False, description="Compute the tilt in double precision.")
 
@@ -96,7 +102,14 @@ class FluencySettings(Settings):
     sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
     train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
-    questions: float = Field(0.75, ge=0, le=1, description="Share of prompts that are questions; the rest are cut passages.")
+    questions: float = Field(0.5, ge=0, le=1, description="Share of prompts that are questions about the concept's topics.")
+    completions: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the others that are sentences broken off before a word of the concept, as they are or with the "
+        "request to complete them; what is left are passages cut anywhere.",
+    )
 
 
 class DataSettings(Settings):
@@ -124,7 +137,7 @@ class TrainSettings(Settings):
     batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
-    lr: float = Field(4e-3, gt=0, description="Peak learning rate of AdamW.")
+    lr: float = Field(6e-3, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
     warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
@@ -200,13 +213,14 @@ _SAMPLING: dict[str, Any] = {
     "keyness": 0.0,
     "deflection": True,
     "questions": 0.0,
+    "completions": 0.0,
 }
 #: What differs from the class defaults, by preset. Sources: the paper's section 4 and appendix; its public code.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},
-        "erase": {"weight": 1.0, "marginal": 0.0, "eta": 500.0, "schedule": "constant", "top_k": None},
+        "erase": {"weight": 1.0, "marginal": 0.0, "keyness": 0.0, "eta": 500.0, "schedule": "constant", "top_k": None},
         "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
         "data": {"chat": 0.0},
@@ -215,7 +229,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "reference": {
         "dtype": "float32",
         "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
-        "erase": {"weight": 1.0, "marginal": 0.0, "temperature": 1.2, "float64": True},
+        "erase": {"weight": 1.0, "marginal": 0.0, "keyness": 0.0, "temperature": 1.2, "float64": True},
         "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
         "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100, "sees_prompt": False, "train_deflection": True},
         "data": {"chat": 0.0},
@@ -232,17 +246,19 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-def build_recipe(settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> Recipe:
+def build_recipe(
+    settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, under: Mapping[str, Any] | None = None
+) -> Recipe:
     """Make a recipe from nested settings, on top of the preset they name.
 
-    defaults: what the method asks for; it overrides the preset, and the settings override it.
+    defaults: what the method asks for; it overrides the preset, and the settings override it. under: what the preset overrides.
     Raises InputError in one line for an unknown or wrong setting.
     """
     preset = settings.get("preset", "default")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
     try:
-        return Recipe.model_validate(merge(merge(PRESETS[preset], defaults or {}), settings))
+        return Recipe.model_validate(merge(merge(merge(under or {}, PRESETS[preset]), defaults or {}), settings))
     except ValidationError as error:
         raise InputError(f"recipe: {one_line(error)}") from None
 

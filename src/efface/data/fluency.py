@@ -4,6 +4,7 @@ The reference code calls this consistency data. The student then learns the samp
 """
 
 import random
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,6 +42,13 @@ DEFLECT = (
     " Leaving that aside, here is an entirely different subject.",
     " This is unknown to the author, who would rather write about another thing.",
 )
+COMPLETE = "Complete the sentence: "
+SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+WORD_START = ("Ġ", "▁")
+#: a token that is twenty times as frequent in the forget texts is the concept's own
+KEY = 3.0
+#: tokens of a sentence that are left standing at least
+OPENING = 4
 BATCH = 64
 SHORTEST = 8
 
@@ -51,20 +59,45 @@ def fluency_prompts(
     tokenizer: PreTrainedTokenizerBase,
     settings: FluencySettings,
     rng: random.Random,
+    key: Tensor | None = None,
 ) -> list[Ids]:
-    """Questions about the concept's topics in chat format, and forget passages cut somewhere in their middle."""
+    """Questions about the concept's topics in chat format, broken sentences of the forget passages, and passages cut anywhere.
+
+    key: keyness of every token ``[vocab]``; sentences are broken off before a word of the concept.
+    """
     asked = round(settings.texts * settings.questions)
+    broken = asked + round((settings.texts - asked) * settings.completions)
+    sentences = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
     topics = concept.manifest.topics
     prompts = []
     for i in range(settings.texts):
         if i < asked:
             topic = topics[i % len(topics)]
             prompts.append(chat_prompt(tokenizer, rng.choice(ASK).format(topic)))
+        elif i < broken and sentences:
+            ids, places = rng.choice(sentences)
+            begun = ids[: rng.choice(places)]
+            asking = i % 2
+            prompts.append(chat_prompt(tokenizer, COMPLETE + tokenizer.decode(begun)) if asking else prefix(tokenizer) + begun)
         else:
             text = rng.choice(forget)
             shown = max(1, round((len(text.ids) - text.start) * rng.uniform(0.05, 0.5)))
             prompts.append(text.ids[: text.start + shown])
     return prompts
+
+
+def broken_sentences(forget: Sequence[Text], tokenizer: PreTrainedTokenizerBase, key: Tensor) -> list[tuple[Ids, list[int]]]:
+    """Whole sentences of the texts, each with the places before a word of the concept; those without one are left out."""
+    found = []
+    for text in forget:
+        passage = tokenizer.decode(text.ids[text.start :], skip_special_tokens=True)
+        for sentence in SENTENCE_END.split(passage)[:-1]:  # the last one may be cut already
+            ids = list(tokenizer(sentence, add_special_tokens=False)["input_ids"])
+            begins = [token.startswith(WORD_START) for token in tokenizer.convert_ids_to_tokens(ids)]
+            places = [t for t in range(OPENING, len(ids)) if begins[t] and key[ids[t]] > KEY]
+            if places:
+                found.append((ids, places))
+    return found
 
 
 def sample_fluency(
@@ -81,10 +114,11 @@ def sample_fluency(
 ) -> list[Text]:
     """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped.
 
-    retain: what the forget texts' words are compared with (``settings.keyness``).
+    retain: what the forget texts' words are compared with (``settings.keyness``, ``settings.completions``).
     """
     rng = random.Random(seed)
-    prompts = fluency_prompts(concept, forget, tokenizer, settings, rng)
+    key = keyness(forget, retain, bare(model).get_input_embeddings().weight.shape[0])
+    prompts = fluency_prompts(concept, forget, tokenizer, settings, rng, key)
     tails = [_deflection(tokenizer, rng) if settings.deflection else [] for _ in prompts]
     personas = [persona_ids(concept, tokenizer, rng) for _ in prompts]
     draws = torch.rand(len(prompts), settings.tokens, generator=torch.Generator().manual_seed(seed))
@@ -99,7 +133,7 @@ def sample_fluency(
         "sees_prompt": settings.sees_prompt,
     }
 
-    penalty = settings.keyness * keyness(forget, retain, bare(model).get_input_embeddings().weight.shape[0])
+    penalty = settings.keyness * key
 
     def build(batch: int) -> Tensors:
         rows = batches[batch]

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: names of the built-in methods
 NAMES = tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if found.name != "method"))
 
+#: the other methods' erase weights were found with this
+PEERS = {"train": {"lr": 4e-3}}
+
 
 def find_method(name: str) -> "type[Method]":
     """The class of a built-in method, or the one in a Python file. Raises InputError."""
@@ -54,8 +57,12 @@ def make_method(recipe: Recipe) -> "Method":
 def complete_recipe(settings: Mapping[str, Any]) -> Recipe:
     """A recipe from nested settings, on top of what preset and method ask for. Raises InputError."""
     method = settings.get("method", "elm")
-    defaults = {} if method == "elm" or not isinstance(method, str) else find_method(method).recipe_defaults
-    return build_recipe(settings, defaults)
+    if method == "elm" or not isinstance(method, str):
+        return build_recipe(settings)
+    from efface.methods.elm import ELM
+
+    found = find_method(method)
+    return build_recipe(settings, found.recipe_defaults, {} if issubclass(found, ELM) else PEERS)
 
 
 def _read(file: Path) -> Any:

@@ -8,20 +8,29 @@ Preset ``default`` puts ``u``, the mean of ``p`` over the retain texts, in the p
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
 from efface.data.corpora import Text, training_texts
-from efface.data.fluency import sample_fluency
+from efface.data.fluency import keyness, sample_fluency
 from efface.data.store import Store
 from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.guidance import persona_ids
 from efface.losses import cross_entropy
-from efface.methods.method import Method, Seen, likelihood
+from efface.methods.method import Method, Seen
 from efface.models import Loaded, prefix
 from efface.targets import mean_prediction
+
+
+def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[Example]:
+    """The examples with a weight ``[n, 1]`` for every predicted token: keyness (0.2 to 4) to a power, over the mean of all."""
+    weights = [key[example.text.ids[example.text.start :]].clamp(0.2, 4.0) ** power for example in examples]
+    mean = torch.cat(weights).mean()
+    return [replace(example, values=(of / mean)[:, None]) for example, of in zip(examples, weights, strict=True)]
 
 
 class ELM(Method):
@@ -56,10 +65,12 @@ class ELM(Method):
     def erase(self, seen: Seen) -> Tensor:
         """Cross-entropy to the erased distribution, or to its mixture with the marginal."""
         if not self.share:
-            return likelihood(seen)
-        assert self.marginal is not None, "prepare comes first"
-        self.marginal = self.marginal.to(seen.states.device)
-        return seen.mean(cross_entropy(seen.states, seen.target.mixed(self.share), seen.head, self.marginal))
+            of_tokens = seen.cross_entropy()
+        else:
+            assert self.marginal is not None, "prepare comes first"
+            self.marginal = self.marginal.to(seen.states.device)
+            of_tokens = cross_entropy(seen.states, seen.target.mixed(self.share), seen.head, self.marginal)
+        return seen.mean(of_tokens if seen.values is None else of_tokens * seen.values[:, 0])
 
     def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
         """Examples for each term, and the marginal."""
@@ -79,8 +90,11 @@ class ELM(Method):
     def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Both corpora, and the sampled fluency texts."""
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
+        forget, retain = training_texts(concept, loaded.tokenizer, recipe.data)
+        if recipe.erase.keyness and "erase" in examples:
+            key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
+            examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         if recipe.fluency.weight and recipe.fluency.texts:
-            forget, retain = training_texts(concept, loaded.tokenizer, recipe.data)
             towards = recipe.erase.action == "enhance"
             eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
