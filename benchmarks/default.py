@@ -1,7 +1,8 @@
 """The default recipe: ``make packs``, on three packs with three seeds; ``make ablation``, with one part changed at a time.
 
-Prints the table of docs/results.md, and how much each part does. Runs are made once, in ``runs/packs`` and ``runs/ablation`` (its
-first row is the first run of the packs), and are judged on the test questions; with ``--print`` only those are shown that are there.
+Prints the table of docs/results.md or docs/recipe.md, and draws it beside the runs. Runs are made once, in ``runs/packs`` and
+``runs/ablation`` (whose first row is the first run of the packs), and are judged on the test questions; with ``--print`` only
+those are shown that are there.
 """
 
 import sys
@@ -14,6 +15,7 @@ from efface.errors import EffaceError, InputError
 from efface.methods import complete_recipe
 from efface.pipeline import Run, run_recipe
 from efface.recipe import Recipe
+from efface.report.page import comparison_plane
 from efface.report.table import spread
 from efface.results import Audit, is_run
 
@@ -69,10 +71,11 @@ if __name__ == "__main__":
         sys.exit(2)
     try:
         done = audits(TABLES[asked[0]](), make="--print" not in sys.argv)
-        print(
-            markdown({row: spread(of) for row, of in done.items()}, {row: len(of) for row, of in done.items()})
-            if done
-            else "no runs yet"
-        )
+        if not done:
+            print("no runs yet")
+        else:
+            figures = {row: spread(of) for row, of in done.items()}
+            print(markdown(figures, {row: len(of) for row, of in done.items()}))
+            Path("runs", f"{asked[0]}.svg").write_text(comparison_plane(figures) or "", encoding="utf-8")
     except EffaceError as error:
         sys.exit(f"{asked[0]}: {error}")

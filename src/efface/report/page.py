@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
 
 from efface.report import charts
 from efface.report.table import Spread, figure, rows, show, significance, verdict
@@ -45,12 +46,16 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
         write_text(folder / name, environment().get_template(templates[name]).render(values))
 
 
-def write_comparison(found: Mapping[str, Mapping[str, Spread | None]]) -> str:
-    """The page of ``efface compare``: runs or methods by name, each with the figures of :func:`efface.report.table.spread`."""
+def comparison_plane(found: Mapping[str, Mapping[str, Spread | None]]) -> Markup | None:
+    """Erased against kept, a point a name; None where nothing is known of either."""
     points = {}
     for name, figures in found.items():
         if (erased := figures["gone"]) is not None and (kept := figures["kept"]) is not None:
             points[name] = (erased, kept, figures["fluency"])
-    template = environment().get_template("compare.html.j2")
-    columns, plane = list(next(iter(found.values()))), charts.plane(points) if points else None
-    return template.render(found=found, columns=columns, plane=plane, figure=figure)
+    return charts.plane(points) if points else None
+
+
+def write_comparison(found: Mapping[str, Mapping[str, Spread | None]]) -> str:
+    """The page of ``efface compare``: runs or methods by name, each with the figures of :func:`efface.report.table.spread`."""
+    template, columns = environment().get_template("compare.html.j2"), list(next(iter(found.values())))
+    return template.render(found=found, columns=columns, plane=comparison_plane(found), figure=figure)
