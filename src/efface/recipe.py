@@ -137,7 +137,7 @@ class TrainSettings(Settings):
     batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
-    lr: float = Field(6e-3, gt=0, description="Peak learning rate of AdamW.")
+    lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
     warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
