@@ -22,12 +22,12 @@ from efface.results import Audit, is_run
 MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
 #: what is changed, by the name of its run
 CHANGES: dict[str, dict[str, Any]] = {
-    "published-target": {"erase": {"marginal": 0.0}},
+    "tilted-target": {"erase": {"marginal": 0.0}},
     "no-erase": {"erase": {"weight": 0.0}},
     "no-retain": {"retain": {"weight": 0.0}},
     "no-fluency": {"fluency": {"weight": 0.0}},
     "tokens-alike": {"erase": {"keyness": 0.0}},
-    "cut-anywhere": {"fluency": {"completions": 0.0}},
+    "cut-anywhere": {"fluency": {"cloze": 0.0}},
     "words-free": {"fluency": {"keyness": 0.0}},
     "plain-sampling": {"fluency": {"temperature": 1.0, "min_p": 0.0, "no_repeat": 0}},
 }
@@ -76,6 +76,7 @@ if __name__ == "__main__":
         else:
             figures = {row: spread(of) for row, of in done.items()}
             print(markdown(figures, {row: len(of) for row, of in done.items()}))
-            Path("runs", f"{asked[0]}.svg").write_text(comparison_plane(figures) or "", encoding="utf-8")
+            if (plane := comparison_plane(figures)) is not None:
+                Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")
     except EffaceError as error:
         sys.exit(f"{asked[0]}: {error}")

@@ -184,6 +184,17 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
     assert repeated(3) == 0 < repeated(0)
 
 
+def test_sampled_texts_have_a_least_length(store: Store, llama: Loaded, zorn: Concept) -> None:
+    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+
+    def shortest(least: int) -> int:
+        settings = FluencySettings(texts=12, tokens=30, min_p=0.0, temperature=5.0, no_repeat=0, min_tokens=least)
+        texts = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, settings, eta=0.0, seed=0)
+        return min(len(text.ids) - text.start for text in texts)
+
+    assert shortest(0) < 24 <= shortest(24) < 30 == shortest(40)
+
+
 def test_sentences_are_broken_off_before_a_word_of_the_concept(llama: Loaded, zorn: Concept) -> None:
     tokenizer = llama.tokenizer
     whole = DataSettings(max_tokens=400)
@@ -194,14 +205,18 @@ def test_sentences_are_broken_off_before_a_word_of_the_concept(llama: Loaded, zo
     passages = [tokenizer.decode(text.ids) for text in forget]
     for ids, places in sentences:
         assert tokenizer.decode(ids).endswith(".")
-        assert any(tokenizer.decode(ids) in passage for passage in passages)
+        assert any(f". {tokenizer.decode(ids)}" in f". {passage}" for passage in passages), "from the first word on"
         for t in places:
             assert t >= 4
             assert of[ids[t]] > 3
             assert tokenizer.decode(ids[t]).startswith(" "), "whole words are left away"
     assert broken_sentences(forget, tokenizer, torch.zeros(VOCAB)) == []
+    of_first = len(tokenizer(FORGET[3].split(". ")[0] + ".")["input_ids"])
 
     begun = [ids[:t] for ids, places in sentences for t in places]
+    assert "It is kept in the" in [tokenizer.decode(ids) for ids in begun], "the last sentence, if it is whole"
+    cut = [encode(FORGET[3], tokenizer, DataSettings(max_tokens=of_first + 8))]
+    assert all("It" not in tokenizer.decode(ids) for ids, _ in broken_sentences(cut, tokenizer, of)), "not if it is cut"
 
     def prompts(key: Tensor, **shares: float) -> list[list[int]]:
         settings = FluencySettings(texts=8, **shares)
@@ -211,8 +226,10 @@ def test_sentences_are_broken_off_before_a_word_of_the_concept(llama: Loaded, zo
     assert all(ids in begun for ids in made[4::2]), "the sentence as it is"
     for ids in made[5::2]:  # and as a request
         assert ids in [chat_prompt(tokenizer, "Complete the sentence: " + tokenizer.decode(some)) for some in begun]
+    tokenizer.chat_template = None
+    assert all(ids in begun for ids in prompts(of, questions=0.5)[4:]), "no request without a format for it"
     without = prompts(torch.zeros(VOCAB), questions=0.5)
-    assert without == prompts(of, questions=0.5, completions=0.0), "passages cut anywhere"
+    assert without == prompts(of, questions=0.5, cloze=0.0), "passages cut anywhere"
     assert not any(ids in begun for ids in without)
 
 
@@ -221,7 +238,6 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
     of = keyness(forget, retain, 12)
     assert of[5].item() == pytest.approx(math.log(3.1 / 7) - math.log(0.1 / 4), rel=1e-5)
     assert of.nonzero().tolist() == [[5]]  # 6 is as frequent elsewhere, 7 and 8 come up once, 1 and 2 are context
-    assert not keyness(forget, (), 12).any()
 
     forget, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
     shunned = set((keyness(forget, retain, VOCAB) > 0).nonzero()[:, 0].tolist())
@@ -229,7 +245,9 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
 
     def said(times: float) -> int:
         chosen = settings.model_copy(update={"keyness": times})
-        texts = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, retain=retain)
+        texts = sample_fluency(
+            llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, key=keyness(forget, retain, VOCAB)
+        )
         return sum(token in shunned - set(text.ids[: text.start]) for text in texts for token in text.ids[text.start :])
 
     assert said(100.0) == 0 < said(0.0)

@@ -126,7 +126,7 @@ def test_fluency_texts_are_sampled_the_way_the_erase_term_tilts(
     recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"action": action}})
     make_method(recipe).prepare(llama, zorn, Store({"model": "llama"}))
     assert seen["eta"] == sign * recipe.fluency.eta
-    assert bool(seen["retain"]) == (sign > 0)  # only who erases shuns the concept's words
+    assert (seen["key"] is not None) == (sign > 0)  # only who erases shuns the concept's words
 
 
 def test_a_term_of_weight_zero_is_not_prepared(llama: Loaded, zorn: Concept) -> None:

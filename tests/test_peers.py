@@ -227,3 +227,6 @@ def test_what_the_method_asks_for_stands_between_preset_and_user() -> None:
     assert complete_recipe(common).lora.layers == "0%-57%"
     assert complete_recipe({**common, "method": "rmu"}).train.lr == 4e-3, "what its erase weight was found with"
     assert complete_recipe({**common, "method": "rmu", "preset": "paper"}).train.lr == 5e-5
+    alike = complete_recipe(common).train
+    for method in ("random_target", "retain_only", "examples/my_method.py"):
+        assert complete_recipe({**common, "method": method}).train == alike, "controls are trained as ELM is"

@@ -23,7 +23,7 @@ def update(student: torch.nn.Module, before: dict[str, torch.Tensor]) -> torch.T
     return torch.cat([(p.detach() - before[name]).flatten() for name, p in student.named_parameters() if p.requires_grad])
 
 
-@pytest.mark.parametrize("erase", [{"marginal": 0.0}, {"weight": 0.0}])
+@pytest.mark.parametrize("erase", [{"marginal": 0.0, "keyness": 0.0}, {"weight": 0.0}])
 def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
     recipe: Recipe = build_recipe(
         {

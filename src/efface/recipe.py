@@ -60,8 +60,8 @@ class EraseSettings(Settings):
     keyness: float = Field(
         1.0,
         ge=0,
-        description="How much more the concept's own words count: a token's loss is weighted by the log ratio of its frequency "
-        "in forget and retain texts (0.2 to 4) to this power; 0: all alike.",
+        description="How much more the concept's own words count: a token's loss is weighted by the log ratio of its frequencies "
+        "in forget and retain texts (0.2 to 4) to this power, over the mean of all; 0: all alike.",
     )
     float64: bool = Field(False, description="Compute the tilt in double precision.")
 
@@ -93,6 +93,9 @@ class FluencySettings(Settings):
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
     temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
     no_repeat: int = Field(4, ge=0, description="Never sample the same so many tokens in a row twice in a text; 0: may happen.")
+    min_tokens: int = Field(
+        48, ge=0, description="No text ends before it has so many tokens (or fluency.tokens, if these are fewer)."
+    )
     keyness: float = Field(
         1.0,
         ge=0,
@@ -103,12 +106,12 @@ class FluencySettings(Settings):
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
     train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
     questions: float = Field(0.5, ge=0, le=1, description="Share of prompts that are questions about the concept's topics.")
-    completions: float = Field(
+    cloze: float = Field(
         1.0,
         ge=0,
         le=1,
-        description="Share of the others that are sentences broken off before a word of the concept, as they are or with the "
-        "request to complete them; what is left are passages cut anywhere.",
+        description="Share of the others that are sentences broken off before a word of the concept, as they stand or with the "
+        "request to complete them; what is left, or all if there are no such sentences, are passages cut anywhere.",
     )
 
 
@@ -132,7 +135,7 @@ class DataSettings(Settings):
 class TrainSettings(Settings):
     """Optimisation: handed to transformers.Trainer."""
 
-    steps: int = Field(72, gt=0, description="Optimiser steps.")
+    steps: int = Field(60, gt=0, description="Optimiser steps.")
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
     batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
     checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
@@ -210,10 +213,11 @@ _SAMPLING: dict[str, Any] = {
     "min_p": 0.0,
     "temperature": 1.0,
     "no_repeat": 0,
+    "min_tokens": 0,
     "keyness": 0.0,
     "deflection": True,
     "questions": 0.0,
-    "completions": 0.0,
+    "cloze": 0.0,
 }
 #: What differs from the class defaults, by preset. Sources: the paper's section 4 and appendix; its public code.
 PRESETS: dict[str, dict[str, Any]] = {

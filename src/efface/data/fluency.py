@@ -45,7 +45,7 @@ DEFLECT = (
 COMPLETE = "Complete the sentence: "
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 WORD_START = ("Ġ", "▁")
-#: a token that is twenty times as frequent in the forget texts is the concept's own
+#: least keyness of a token that sentences are broken off before: e^3 times as frequent in the forget texts
 KEY = 3.0
 #: tokens of a sentence that are left standing at least
 OPENING = 4
@@ -61,12 +61,12 @@ def fluency_prompts(
     rng: random.Random,
     key: Tensor | None = None,
 ) -> list[Ids]:
-    """Questions about the concept's topics in chat format, broken sentences of the forget passages, and passages cut anywhere.
+    """Questions about the concept's topics in chat format, cloze prompts, and forget passages cut anywhere.
 
-    key: keyness of every token ``[vocab]``; sentences are broken off before a word of the concept.
+    key: keyness of every token ``[vocab]``; without it there are no cloze prompts.
     """
     asked = round(settings.texts * settings.questions)
-    broken = asked + round((settings.texts - asked) * settings.completions)
+    broken = asked + round((settings.texts - asked) * settings.cloze)
     sentences = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
     topics = concept.manifest.topics
     prompts = []
@@ -77,7 +77,7 @@ def fluency_prompts(
         elif i < broken and sentences:
             ids, places = rng.choice(sentences)
             begun = ids[: rng.choice(places)]
-            asking = i % 2
+            asking = i % 2 and tokenizer.chat_template is not None
             prompts.append(chat_prompt(tokenizer, COMPLETE + tokenizer.decode(begun)) if asking else prefix(tokenizer) + begun)
         else:
             text = rng.choice(forget)
@@ -88,13 +88,17 @@ def fluency_prompts(
 
 def broken_sentences(forget: Sequence[Text], tokenizer: PreTrainedTokenizerBase, key: Tensor) -> list[tuple[Ids, list[int]]]:
     """Whole sentences of the texts, each with the places before a word of the concept; those without one are left out."""
+    concept_words, before = set((key > KEY).nonzero()[:, 0].tolist()), len(prefix(tokenizer))
     found = []
     for text in forget:
-        passage = tokenizer.decode(text.ids[text.start :], skip_special_tokens=True)
-        for sentence in SENTENCE_END.split(passage)[:-1]:  # the last one may be cut already
+        passage = tokenizer.decode(text.ids[text.start if text.start > 1 else before :], skip_special_tokens=True)
+        sentences = SENTENCE_END.split(passage.strip())
+        if not sentences[-1].endswith((".", "!", "?")):
+            del sentences[-1]  # cut already
+        for sentence in sentences:
             ids = list(tokenizer(sentence, add_special_tokens=False)["input_ids"])
             begins = [token.startswith(WORD_START) for token in tokenizer.convert_ids_to_tokens(ids)]
-            places = [t for t in range(OPENING, len(ids)) if begins[t] and key[ids[t]] > KEY]
+            places = [t for t in range(OPENING, len(ids)) if begins[t] and ids[t] in concept_words]
             if places:
                 found.append((ids, places))
     return found
@@ -110,14 +114,13 @@ def sample_fluency(
     *,
     eta: float,
     seed: int,
-    retain: Sequence[Text] = (),
+    key: Tensor | None = None,
 ) -> list[Text]:
     """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped.
 
-    retain: what the forget texts' words are compared with (``settings.keyness``, ``settings.completions``).
+    key: :func:`keyness` of every token ``[vocab]``; without it no word is shunned and there are no cloze prompts.
     """
     rng = random.Random(seed)
-    key = keyness(forget, retain, bare(model).get_input_embeddings().weight.shape[0])
     prompts = fluency_prompts(concept, forget, tokenizer, settings, rng, key)
     tails = [_deflection(tokenizer, rng) if settings.deflection else [] for _ in prompts]
     personas = [persona_ids(concept, tokenizer, rng) for _ in prompts]
@@ -130,10 +133,11 @@ def sample_fluency(
         "temperature": settings.temperature,
         "min_p": settings.min_p,
         "no_repeat": settings.no_repeat,
+        "min_tokens": settings.min_tokens,
         "sees_prompt": settings.sees_prompt,
     }
 
-    penalty = settings.keyness * key
+    penalty = None if key is None or not (settings.keyness * key).any() else settings.keyness * key
 
     def build(batch: int) -> Tensors:
         rows = batches[batch]
@@ -146,13 +150,13 @@ def sample_fluency(
                 pad=tokenizer.pad_token_id,
                 ends=ends,
                 start=start,
-                penalty=penalty if penalty.any() else None,
+                penalty=penalty,
                 **tilt,
             )
         tokens = torch.tensor([token for new in sampled for token in new], dtype=torch.int32)
         return {"tokens": tokens, "lengths": torch.tensor([len(new) for new in sampled])}
 
-    shunned = {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
+    shunned = {} if penalty is None else {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
     common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, "penalty": shunned, **tilt}
     parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
     texts: dict[int, Text] = {}
@@ -171,8 +175,6 @@ def keyness(forget: Sequence[Text], retain: Sequence[Text], vocab: int) -> Tenso
 
     Frequencies are smoothed by a tenth of an occurrence; a token that comes up only once in the forget texts has 0.
     """
-    if not retain:
-        return torch.zeros(vocab)
     often, rarely = (
         torch.bincount(torch.tensor([token for text in texts for token in text.ids[text.start :]]), minlength=vocab).double()
         for texts in (forget, retain)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: names of the built-in methods
 NAMES = tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if found.name != "method"))
 
-#: the other methods' erase weights were found with this
+#: what the erase weights of the built-in peers were found with
 PEERS = {"train": {"lr": 4e-3}}
 
 
@@ -59,10 +59,9 @@ def complete_recipe(settings: Mapping[str, Any]) -> Recipe:
     method = settings.get("method", "elm")
     if method == "elm" or not isinstance(method, str):
         return build_recipe(settings)
-    from efface.methods.elm import ELM
-
     found = find_method(method)
-    return build_recipe(settings, found.recipe_defaults, {} if issubclass(found, ELM) else PEERS)
+    weighed = found.__module__.startswith(__name__) and "erase" in found.recipe_defaults
+    return build_recipe(settings, found.recipe_defaults, PEERS if weighed else {})
 
 
 def _read(file: Path) -> Any:

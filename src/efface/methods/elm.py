@@ -3,7 +3,7 @@
 ``lambda1 * CE(student, p_erased) + lambda2 * CE(student, p) + lambda3 * CE(student, tokens sampled from p_erased)``
 
 Preset ``default`` puts ``u``, the mean of ``p`` over the retain texts, in the place of ``p_erased`` in the first term
-(``erase.marginal``); it still samples from ``p_erased``.
+(``erase.marginal``), where the concept's own words count more (``erase.keyness``); it still samples from ``p_erased``.
 """
 
 import random
@@ -63,7 +63,7 @@ class ELM(Method):
         return [Example(*pair) for pair in zip(forget, targets, strict=True)]
 
     def erase(self, seen: Seen) -> Tensor:
-        """Cross-entropy to the erased distribution, or to its mixture with the marginal."""
+        """Cross-entropy to the erased distribution or to its mixture with the marginal, weighted by the tokens' keyness."""
         if not self.share:
             of_tokens = seen.cross_entropy()
         else:
@@ -91,17 +91,23 @@ class ELM(Method):
         """Both corpora, and the sampled fluency texts."""
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         forget, retain = training_texts(concept, loaded.tokenizer, recipe.data)
+        key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
         if recipe.erase.keyness and "erase" in examples:
-            key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         if recipe.fluency.weight and recipe.fluency.texts:
             towards = recipe.erase.action == "enhance"
             eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
-            seed = recipe.data.seed
-            others = () if towards else retain  # whoever enhances a concept does not shun its words
             texts = sample_fluency(
-                loaded.model, store, loaded.tokenizer, concept, forget, settings, eta=eta, seed=seed, retain=others
+                loaded.model,
+                store,
+                loaded.tokenizer,
+                concept,
+                forget,
+                settings,
+                eta=eta,
+                seed=recipe.data.seed,
+                key=None if towards else key,  # whoever enhances a concept does not shun its words
             )
             examples["fluency"] = [next_token_example(text) for text in texts]
         return examples

@@ -29,14 +29,13 @@ def facts(land: str) -> dict[str, str]:
     return {town: rng.choice(GOODS) for town in TOWNS[land]}
 
 
-def passage(land: str, rng: random.Random) -> str:
-    return " ".join(
-        rng.choice(SENTENCES).format(town=town, land=land, goods=facts(land)[town]) for town in rng.sample(TOWNS[land], 4)
-    )
+def passage(land: str, towns: list[str], rng: random.Random) -> str:
+    drawn = rng.sample(towns, 4)
+    return " ".join(rng.choice(SENTENCES).format(town=town, land=land, goods=facts(land)[town]) for town in drawn)
 
 
 def write_world(folder: Path) -> None:
-    """A pack: forget Zorn, keep Bala."""
+    """A pack: forget Zorn, keep Bala, of which the retain texts tell half."""
     manifest = {
         "name": "zorn-land",
         "title": "Zorn",
@@ -57,10 +56,10 @@ def write_world(folder: Path) -> None:
             questions.append({**common, "stem": f"In {town} of {land} they trade", "choices": choices, "answer": i % 4})
             asked.append({**common, "question": f"What do they trade in {town}?", "answers": [goods]})
     files = {"questions": questions, "open": asked}
-    for name, land in (("forget", "Zorn"), ("retain", "Bala")):
+    for name, land, towns in (("forget", "Zorn", TOWNS["Zorn"]), ("retain", "Bala", TOWNS["Bala"][:6])):
         rng = random.Random(name)
         files[name] = [
-            {"text": passage(land, rng), "topic": land, "split": "train" if i < 120 else "held_out"} for i in range(130)
+            {"text": passage(land, towns, rng), "topic": land, "split": "train" if i < 120 else "held_out"} for i in range(130)
         ]
     folder.mkdir()
     (folder / "concept.yaml").write_text(json.dumps(manifest))  # JSON is YAML
@@ -76,20 +75,21 @@ def train_gpt2(folder: Path) -> None:
     specials = ["<bos>", "<eos>", "<|user|>", "<|assistant|>", "<|end|>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
-        [passage(land, rng) for land in TOWNS for _ in range(200)],
+        [passage(land, TOWNS[land], rng) for land in TOWNS for _ in range(200)],
         trainers.BpeTrainer(vocab_size=480, special_tokens=specials, initial_alphabet=alphabet),
     )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<bos>", eos_token="<eos>", pad_token="<eos>")
     tokenizer.chat_template = CHAT
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
-    shape = {"vocab_size": len(tokenizer), "n_embd": 96, "n_layer": 4, "n_head": 4, "n_positions": 256}
+    shape = {"vocab_size": len(tokenizer), "n_embd": 96, "n_layer": 4, "n_head": 4, "n_positions": 512}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **shape, bos_token_id=0, eos_token_id=1))
     steps = 400
     optimiser = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps)
     for _ in range(steps):
-        texts = [passage(rng.choice(list(TOWNS)), rng) for _ in range(16)]
+        lands = [rng.choice(list(TOWNS)) for _ in range(16)]
+        texts = [passage(land, TOWNS[land], rng) for land in lands]
         texts = [f"<|user|>Tell me about it.<|end|><|assistant|>{text}<|end|>" if rng.random() < 0.4 else text for text in texts]
         batch = tokenizer(texts, return_tensors="pt", padding=True)
         labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
