@@ -32,7 +32,7 @@ from efface.training import train
 #: the published target, every token alike, and plainly sampled fluency texts: what the straightforward implementation has too
 PUBLISHED = {
     "erase": {"marginal": 0.0, "keyness": 0.0},
-    "fluency": {"tokens": 48, "temperature": 1.0, "no_repeat": 0, "min_tokens": 0, "questions": 0.75, "cloze": 0.0},
+    "fluency": {"tokens": 48, "temperature": 1.0, "no_repeat": 0, "questions": 0.75, "cloze": 0.0},
 }
 
 

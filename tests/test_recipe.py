@@ -18,7 +18,7 @@ def test_preset_paper_is_the_papers() -> None:
     assert recipe.fluency.sees_prompt
     assert not recipe.fluency.train_deflection
     assert (recipe.erase.marginal, recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0, 0)
-    assert (recipe.fluency.temperature, recipe.fluency.no_repeat, recipe.fluency.min_tokens) == (1, 0, 0)
+    assert (recipe.fluency.temperature, recipe.fluency.no_repeat) == (1, 0)
     assert recipe.data.max_chars == 700
     assert recipe.data.min_chars == 50
 
@@ -29,7 +29,7 @@ def test_preset_reference_is_the_public_codes() -> None:
     assert (erase.eta, erase.schedule, erase.temperature, erase.top_k, erase.float64) == (1000, "ramp", 1.2, 50, True)
     assert (lora.rank, lora.alpha, lora.dropout, lora.layers) == (256, 16, 0.05, "4-7")
     assert (recipe.erase.marginal, recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0, 0)
-    assert (recipe.fluency.temperature, recipe.fluency.no_repeat, recipe.fluency.min_tokens) == (1, 0, 0)
+    assert (recipe.fluency.temperature, recipe.fluency.no_repeat) == (1, 0)
     assert recipe.retain.target == "hard"
     assert (recipe.fluency.eta, recipe.fluency.sees_prompt, recipe.fluency.train_deflection) == (3, False, True)
     assert (train.lr, train.schedule, train.clip, train.batch_size, train.accumulation) == (5e-5, "constant", 0, 1, 4)

@@ -164,7 +164,6 @@ def sample_erased(
     start: Sequence[int] = (),
     sees_prompt: bool = True,
     no_repeat: int = 0,
-    min_tokens: int = 0,
     penalty: Tensor | None = None,
 ) -> list[Ids]:
     """Continue prompts by sampling from the erased distribution; returns the new tokens, with the end-of-text token if one came.
@@ -173,8 +172,8 @@ def sample_erased(
 
     draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
     sees_prompt: whether the persona streams see the prompt. no_repeat: no n-gram of so many tokens is sampled twice in a
-    text; 0: any may be. min_tokens: no text ends before it has so many. penalty: taken off the base's logits ``[vocab]``, but
-    not off those of the tokens of a row's prompt. The rest as in :class:`ErasedLogits`.
+    text; 0: any may be. penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt. The
+    rest as in :class:`ErasedLogits`.
     """
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
@@ -197,8 +196,6 @@ def sample_erased(
         if repeats is not None:
             seen = [sampled[row] + [pad] * (step - len(sampled[row])) for row in alive.tolist()]  # a row that ended is padded
             logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)
-        if step < min_tokens:
-            logits = logits.index_fill(-1, torch.tensor(sorted(ends), device=base.device), -torch.inf)
         logprobs = erased_logprobs(logits, expert, novice, eta=eta, min_p=min_p)
         mass = (logprobs / temperature).softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(mass, draw[alive, None] * mass[:, -1:], right=True).clamp(max=mass.shape[-1] - 1)[:, 0]

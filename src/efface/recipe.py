@@ -93,9 +93,6 @@ class FluencySettings(Settings):
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
     temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
     no_repeat: int = Field(4, ge=0, description="Never sample the same so many tokens in a row twice in a text; 0: may happen.")
-    min_tokens: int = Field(
-        48, ge=0, description="No text ends before it has so many tokens (or fluency.tokens, if these are fewer)."
-    )
     keyness: float = Field(
         1.0,
         ge=0,
@@ -213,7 +210,6 @@ _SAMPLING: dict[str, Any] = {
     "min_p": 0.0,
     "temperature": 1.0,
     "no_repeat": 0,
-    "min_tokens": 0,
     "keyness": 0.0,
     "deflection": True,
     "questions": 0.0,

@@ -133,7 +133,6 @@ def sample_fluency(
         "temperature": settings.temperature,
         "min_p": settings.min_p,
         "no_repeat": settings.no_repeat,
-        "min_tokens": settings.min_tokens,
         "sees_prompt": settings.sees_prompt,
     }
 
