@@ -93,8 +93,11 @@ def test_retain_targets_are_the_teachers(store: Store, llama: Loaded) -> None:
 
 def test_texts_bare_and_in_chat_format(llama: Loaded, zorn: Concept) -> None:
     bare, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
-    chat, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=1.0))
+    chat, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0, forget_chat=1.0))
     assert len(bare) == len(retain) == 3
+    kept, asked = training_texts(zorn, llama.tokenizer, DataSettings(chat=1.0))
+    assert kept == bare
+    assert [text.ids[text.start :] for text in asked] == [text.ids[text.start - 1 :] for text in retain], "all in chat format"
     assert llama.tokenizer.decode(bare[0].ids) == zorn.forget[0].text
     assert llama.tokenizer.decode(chat[0].ids[: chat[0].start]).endswith("<|assistant|>")
     assert chat[0].ids[chat[0].start :] == bare[0].ids

@@ -9,7 +9,11 @@ from efface.methods import elm, make_method
 from efface.models import Loaded, attach_adapter
 from efface.recipe import LoraSettings, build_recipe
 
-SMALL = {"data": {"max_tokens": 24, "chat": 0.5}, "fluency": {"texts": 4, "tokens": 10, "min_p": 0.0}, "lora": {"layers": "1-2"}}
+SMALL = {
+    "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5},
+    "fluency": {"texts": 4, "tokens": 10, "min_p": 0.0},
+    "lora": {"layers": "1-2"},
+}
 
 
 @pytest.fixture

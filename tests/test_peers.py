@@ -26,7 +26,7 @@ SMALL: dict[str, Any] = {
     "model": "m",
     "concept": "c",
     "dtype": "float32",
-    "data": {"max_tokens": 24, "chat": 0.5},
+    "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5},
     "fluency": {"texts": 3, "tokens": 8, "min_p": 0.0},
     "lora": {"layers": "1-2", "rank": 4},
     "train": {"steps": 10, "batch_size": 3, "lr": 0.02, "warmup_steps": 0},

@@ -38,7 +38,7 @@ class LoraSettings(Settings):
 class EraseSettings(Settings):
     """The erase term: cross-entropy to a mean prediction, or to the teacher tilted from expert to novice, or to a mixture."""
 
-    weight: float = Field(3.0, ge=0, description="lambda 1.")
+    weight: float = Field(2.5, ge=0, description="lambda 1.")
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
     )
@@ -86,7 +86,7 @@ class RetainSettings(Settings):
 class FluencySettings(Settings):
     """The fluency term: next-token loss on texts sampled from the erased distribution."""
 
-    weight: float = Field(2.0, ge=0, description="lambda 3.")
+    weight: float = Field(3.0, ge=0, description="lambda 3.")
     texts: int = Field(96, ge=0, description="Number of sampled texts.")
     tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
@@ -122,8 +122,9 @@ class DataSettings(Settings):
     max_chars: int = Field(700, gt=0, description="A text is cut to so many characters.")
     max_tokens: int = Field(128, gt=1, description="A text is cut to so many tokens.")
     chat: float = Field(
-        0.4, ge=0, le=1, description="Share of texts shown as an answer in the model's chat format, if it has one."
+        0.4, ge=0, le=1, description="Share of retain texts shown as an answer in the model's chat format, if it has one."
     )
+    forget_chat: float = Field(0.0, ge=0, le=1, description="The same share of forget texts.")
     store_top_k: int = Field(
         128, gt=0, description="Tokens kept for each stored target; the mass of the others is kept as one number."
     )

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
@@ -26,11 +27,13 @@ class Text:
 def training_texts(concept: Concept, tokenizer: PreTrainedTokenizerBase, settings: DataSettings) -> tuple[list[Text], list[Text]]:
     """The forget and retain texts to train on. Raises ConceptError for a text that is too short."""
     rng = random.Random(settings.seed)
-    forget = concept.texts("forget", "train")
-    retain = concept.texts("retain", "train")
+
+    def presented(corpus: Literal["forget", "retain"], most: int | None, chat: float) -> list[Text]:
+        return [_present(passage, tokenizer, settings, chat, rng) for passage in _draw(concept.texts(corpus, "train"), most, rng)]
+
     return (
-        [_present(passage, tokenizer, settings, rng) for passage in _draw(forget, settings.forget_texts, rng)],
-        [_present(passage, tokenizer, settings, rng) for passage in _draw(retain, settings.retain_texts, rng)],
+        presented("forget", settings.forget_texts, settings.forget_chat),
+        presented("retain", settings.retain_texts, settings.chat),
     )
 
 
@@ -38,8 +41,10 @@ def _draw(passages: Sequence[Passage], most: int | None, rng: random.Random) -> 
     return list(passages) if most is None or most >= len(passages) else rng.sample(passages, most)
 
 
-def _present(passage: Passage, tokenizer: PreTrainedTokenizerBase, settings: DataSettings, rng: random.Random) -> Text:
-    in_chat = rng.random() < settings.chat and tokenizer.chat_template is not None
+def _present(
+    passage: Passage, tokenizer: PreTrainedTokenizerBase, settings: DataSettings, chat: float, rng: random.Random
+) -> Text:
+    in_chat = rng.random() < chat and tokenizer.chat_template is not None
     context = chat_prompt(tokenizer, f"Write a short text about {passage.topic}.") if in_chat else None
     return encode(passage.text, tokenizer, settings, context)
 
