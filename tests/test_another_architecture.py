@@ -84,7 +84,7 @@ def train_gpt2(folder: Path) -> None:
     torch.manual_seed(0)
     shape = {"vocab_size": len(tokenizer), "n_embd": 96, "n_layer": 4, "n_head": 4, "n_positions": 512}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model("gpt2", **shape, bos_token_id=0, eos_token_id=1))
-    steps = 400
+    steps = 700
     optimiser = torch.optim.AdamW(model.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, steps)
     for _ in range(steps):
@@ -104,11 +104,12 @@ def train_gpt2(folder: Path) -> None:
 def test_the_default_recipe_forgets_one_country_and_keeps_the_other(tmp_path: Path) -> None:
     write_world(tmp_path / "pack")
     train_gpt2(tmp_path / "gpt2")
+
     audit = erase(str(tmp_path / "gpt2"), str(tmp_path / "pack"), to=tmp_path / "run", audit={"samples": 0, "depth": False}).audit
     base, erased = ({key: score.value for key, score in side.scores.items()} for side in (audit.base, audit.erased))
     assert base["choice/forget/acc"] == base["choice/neighbour/acc"] == 1, "the world was learned"
-    assert erased["choice/forget/acc"] <= 0.5
-    assert erased["choice/forget/probability"] < 0.5 < 0.8 < base["choice/forget/probability"]
-    assert erased["choice/neighbour/acc"] >= 0.9
+    assert erased["choice/forget/acc_mutual_info"] <= 0.5  # what the town says about its goods, beyond what is common
+    assert erased["choice/forget/probability"] < 0.75 < 0.95 < base["choice/forget/probability"]
+    assert erased["choice/neighbour/acc"] >= 0.9, "towns that no retain text tells of too"
     assert erased["perplexity/forget/held_out"] > 3 * base["perplexity/forget/held_out"]
     assert erased["perplexity/retain/held_out"] < 1.1 * base["perplexity/retain/held_out"]
