@@ -107,6 +107,9 @@ def test_the_default_recipe_forgets_one_country_and_keeps_the_other(tmp_path: Pa
 
     audit = erase(str(tmp_path / "gpt2"), str(tmp_path / "pack"), to=tmp_path / "run", audit={"samples": 0, "depth": False}).audit
     base, erased = ({key: score.value for key, score in side.scores.items()} for side in (audit.base, audit.erased))
+    for key in base:
+        if key.startswith(("choice", "perplexity")):
+            print(f"{key}: {base[key]:.3f} -> {erased[key]:.3f}")  # pytest -s: the figures of docs/recipe.md
     assert base["choice/forget/acc"] == base["choice/neighbour/acc"] == 1, "the world was learned"
     assert erased["choice/forget/acc_mutual_info"] <= 0.5  # what the town says about its goods, beyond what is common
     assert erased["choice/forget/probability"] < 0.75 < 0.95 < base["choice/forget/probability"]

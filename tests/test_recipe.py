@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from efface.errors import InputError
-from efface.recipe import PRESETS, build_recipe, read_recipe
+from efface.presets import PRESETS
+from efface.recipe import build_recipe, read_recipe
 
 NAMES = {"model": "m", "concept": "c"}
 

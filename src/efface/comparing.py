@@ -8,8 +8,9 @@ from typing import Any
 from efface.errors import InputError, TrainingError, UnfinishedRunError
 from efface.methods import NAMES, complete_recipe, find_method
 from efface.pipeline import Run, run_recipe
+from efface.presets import PRESETS
 from efface.ranks import require_one_process
-from efface.recipe import PRESETS, Recipe, merge
+from efface.recipe import Recipe, merge
 from efface.results import is_run
 
 #: presets of ELM that take part besides the methods

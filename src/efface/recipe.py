@@ -1,7 +1,7 @@
 """Every setting of an erasure, declared once, and the presets.
 
 A :class:`Recipe` is what a YAML file, the flags of ``efface erase`` and the Python API all build. The class defaults *are* the
-preset ``default``; ``paper`` and ``reference`` (arXiv 2410.02760 and its public code) are the differences in :data:`PRESETS`.
+preset ``default``; ``paper`` and ``reference`` (arXiv 2410.02760 and its public code) are differences, in :mod:`efface.presets`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from efface.errors import InputError
+from efface.presets import PRESETS
 
 
 class Settings(BaseModel):
@@ -202,49 +203,6 @@ class Recipe(RecipeSettings):
 
     model: str = Field(description="Hub id, folder, GGUF file, or the alias smollm2-135m.")
     concept: str = Field(description="Name or folder of a concept pack; several: 'wmdp-bio:2 wmdp-cyber:1'.")
-
-
-#: how both published forms sample: plainly, a deflection after cut passages
-_SAMPLING: dict[str, Any] = {
-    "weight": 1.0,
-    "texts": 64,
-    "min_p": 0.0,
-    "temperature": 1.0,
-    "no_repeat": 0,
-    "keyness": 0.0,
-    "deflection": True,
-    "questions": 0.0,
-    "cloze": 0.0,
-}
-#: What differs from the class defaults, by preset. Sources: the paper's section 4 and appendix; its public code.
-PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
-    "paper": {
-        "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},
-        "erase": {"weight": 1.0, "marginal": 0.0, "keyness": 0.0, "eta": 500.0, "schedule": "constant", "top_k": None},
-        "retain": {"weight": 1.0, "ratio": 1},
-        "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
-        "data": {"chat": 0.0},
-        "train": {"lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
-    },
-    "reference": {
-        "dtype": "float32",
-        "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
-        "erase": {"weight": 1.0, "marginal": 0.0, "keyness": 0.0, "temperature": 1.2, "float64": True},
-        "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
-        "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100, "sees_prompt": False, "train_deflection": True},
-        "data": {"chat": 0.0},
-        "train": {
-            "batch_size": 1,
-            "accumulation": 4,
-            "lr": 5e-5,
-            "schedule": "constant",
-            "warmup_steps": 0,
-            "weight_decay": 0.01,
-            "clip": 0.0,
-        },
-    },
-}
 
 
 def build_recipe(

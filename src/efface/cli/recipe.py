@@ -14,7 +14,8 @@ from efface.cli.parse import parse
 from efface.concept import concept_names, find_packs
 from efface.errors import InputError
 from efface.methods import complete_recipe
-from efface.recipe import PRESETS, Recipe, RecipeSettings, merge, nested, read_recipe
+from efface.presets import PRESETS
+from efface.recipe import Recipe, RecipeSettings, merge, nested, read_recipe
 
 
 @dataclass(frozen=True)
