@@ -16,8 +16,15 @@ from typing import Any
 
 OUT = Path("benchmarks/out")
 MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
-#: about an eighth of the default recipe: forget, retain and fluency texts, and steps
-JOB = {"forget": 20, "retain": 60, "fluency": 8, "steps": 9}
+#: preset paper; for each forget text a retain text and a sampled text of 200 tokens (published: 100 to 300), and each is trained
+#: 1.25 times (published: 6,000 of 5,000 texts)
+JOB = {"preset": "paper", "forget": 64, "retain": 64, "fluency": 64, "steps": 20, "fluency.tokens": 200}
+#: the straightforward one does a quarter of it: its time is proportional to the texts
+QUARTER = {**JOB, "forget": 16, "retain": 16, "fluency": 16, "steps": 5}
+#: an eighth of the default recipe's job with the published target: fewer and shorter sampled texts, more retain texts, more steps
+DEFAULT = {"preset": "default", "forget": 20, "retain": 60, "fluency": 12, "steps": 8, "fluency.tokens": 96}
+QUICK = {**JOB, "forget": 4, "retain": 8, "fluency": 2, "steps": 1, "fluency.tokens": 8}
+EFFACE = {"efface": "auto", "efface float32": "float32"}
 VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
 
 
@@ -34,11 +41,9 @@ def child(**task: Any) -> dict[str, Any]:
     return result
 
 
-def ratios(slow: dict[str, Any], fast: dict[str, Any]) -> dict[str, float]:
+def ratios(slow: dict[str, Any], fast: dict[str, Any], seconds: str = "seconds") -> dict[str, float]:
     """How many times the texts per second of ``slow``: mean, and the range over all pairs of rounds."""
-    pairs = [
-        (a / slow["texts"]) / (b / fast["texts"]) for a in slow["seconds"] for b in fast["seconds"]
-    ]  # seconds a text, slow over fast
+    pairs = [(a / slow["amount"]) / (b / fast["amount"]) for a in slow["seconds"] for b in fast[seconds]]
     return {"mean": statistics.mean(pairs), "low": min(pairs), "high": max(pairs)}
 
 
@@ -51,47 +56,50 @@ def main() -> None:
     if "--growth" in sys.argv:
         write_growth(model)
         return
-    job = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1} if quick else JOB
+    job, quarter, default = (QUICK, QUICK, QUICK) if quick else (JOB, QUARTER, DEFAULT)
     rounds = 1 if quick else 3
     measured: dict[str, dict[str, dict[str, Any]]] = {}
     for part in ("targets", "fluency", "training_step", "whole_job"):
-        slow_job = {**job, "fluency": min(2, job["fluency"])} if part == "fluency" else job
-        fast_job = {**job, "fluency": 64} if part == "fluency" and not quick else job
-        once = 1 if part == "whole_job" else rounds
-        measured[part] = {
-            "straightforward": child(who="straightforward", part=part, dtype="float32", rounds=min(once, 2), **model, **slow_job),
-            "efface": child(who="efface", part=part, dtype="auto", rounds=once, **model, **fast_job),
-            "efface float32": child(who="efface", part=part, dtype="float32", rounds=once, **model, **fast_job),
+        once = {"whole_job": 1, "fluency": min(rounds, 2)}.get(part, rounds)
+        few = {**quarter, "fluency": 2} if part == "fluency" else quarter
+        slow = child(who="straightforward", part=part, dtype="float32", rounds=min(once, 2), **model, **few)
+        measured[part] = {"straightforward": slow} | {
+            name: child(who="efface", part=part, dtype=dtype, rounds=once, **model, **job) for name, dtype in EFFACE.items()
         }
-    for dtype, name in (("auto", "efface"), ("float32", "efface float32")):
-        limit = child(who="efface", part="limit", dtype=dtype, rounds=rounds, **model, **job)
-        measured.setdefault("limit", {})[name] = limit
-    table = {
-        part: {name: ratios(of["straightforward"], of[name]) for name in ("efface", "efface float32")}
-        for part, of in measured.items()
-        if part != "limit"
+    measured["default_job"] = {
+        name: child(who=name, part="whole_job", rounds=1, dtype=dtype, **model, **default)
+        for name, dtype in (("straightforward", "float32"), ("efface", "auto"))
     }
-    table["second_run"] = {
-        name: ratios(
-            measured["whole_job"]["straightforward"],
-            {**measured["whole_job"][name], "seconds": measured["whole_job"][name]["again"]},
-        )
-        for name in ("efface", "efface float32")
+    measured["limit"] = {
+        name: child(who="efface", part="limit", dtype=dtype, rounds=rounds, **model, **job) for name, dtype in EFFACE.items()
     }
-    memory = {
-        name: measured["whole_job"][name]["peak_mib"] / measured["whole_job"]["straightforward"]["peak_mib"]
-        for name in ("efface", "efface float32")
-    }
-    of_limit = {
-        name: statistics.mean(measured["training_step"][name]["tflops"]) / statistics.mean(measured["limit"][name]["tflops"])
-        for name in ("efface", "efface float32")
-    }
-    result = {"ratios": {**table, "memory": memory, "of_limit": of_limit}, "measured": measured, "threads": os.cpu_count()}
+    result = {"ratios": all_ratios(measured), "measured": measured, "threads": os.cpu_count()}
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
     print(report(result), flush=True)
     if not quick:
         write_growth(model)
+
+
+def all_ratios(measured: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    """Every row of the table, by name: a value for each of efface's columns."""
+
+    def beside(part: str, seconds: str = "seconds") -> dict[str, Any]:
+        slow, fast = measured[part]["straightforward"], {n: m for n, m in measured[part].items() if n != "straightforward"}
+        return {name: ratios(slow, of, seconds) for name, of in fast.items()}
+
+    rows = {part: beside(part) for part in ("targets", "fluency", "training_step", "whole_job")}
+    rows |= {"second_run": beside("whole_job", "again")}
+    rows |= {"default_job": beside("default_job"), "default_second_run": beside("default_job", "again")}
+    jobs = measured["whole_job"]
+    rows["memory"] = {
+        name: of["peak_mib"] / jobs["straightforward"]["peak_mib"] for name, of in jobs.items() if name != "straightforward"
+    }
+    rows["of_limit"] = {
+        name: statistics.mean(measured["training_step"][name]["tflops"]) / statistics.mean(of["tflops"])
+        for name, of in measured["limit"].items()
+    }
+    return rows
 
 
 def write_growth(model: dict[str, str]) -> None:
@@ -111,9 +119,9 @@ def grow(model: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
         for value in values:
             row: dict[str, Any] = {way: value}
             for who, dtype in (("straightforward", "float32"), ("efface", "auto")):
-                task = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, **model, way: value}
+                task = {"preset": "paper", "forget": 4, "retain": 4, "fluency": 4, "steps": 1, **model, way: value}
                 if way == "texts":
-                    task |= {"forget": value, "retain": 2 * value, "fluency": value}
+                    task |= dict.fromkeys(("forget", "retain", "fluency"), value)
                 row[who] = child(who=who, part="training_step", dtype=dtype, rounds=2, **task)
             ways.setdefault(way, []).append(row)
     return ways
@@ -121,22 +129,34 @@ def grow(model: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
 
 def report(result: dict[str, Any]) -> str:
     """Markdown table of the ratios."""
+    labels = {
+        "memory": "peak memory above the weights, times the straightforward one's",
+        "of_limit": "FLOP/s, share of a bare forward and backward pass",
+        "default_job": "whole job in the default recipe's proportions",
+        "default_second_run": "second run of that job",
+    }
     lines = ["| how many times as fast as the straightforward one | efface | efface in float32 |", "|---|---|---|"]
     for part, of in result["ratios"].items():
-        cells = []
-        for name in ("efface", "efface float32"):
-            value = of[name]
-            shown = f"{value['mean']:.1f} ({value['low']:.1f}–{value['high']:.1f})" if isinstance(value, dict) else f"{value:.2f}"
-            cells.append(shown)
-        label = {
-            "memory": "peak memory above the weights, times the straightforward one's",
-            "of_limit": "FLOP/s, share of a bare forward and backward pass",
-        }.get(part, part.replace("_", " "))
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    slow = result["measured"]["whole_job"]["straightforward"]["seconds"][0]
-    fast = result["measured"]["whole_job"]["efface"]
-    lines.append(f"\nThe whole job: {slow:.0f} s against {fast['seconds'][0]:.0f} s; a second run {fast['again'][0]:.0f} s.")
+        cells = [shown(of.get(name)) for name in EFFACE]
+        lines.append(f"| {labels.get(part, part.replace('_', ' '))} | " + " | ".join(cells) + " |")
+    for part, done, name in (
+        ("whole_job", "a quarter of it", "The whole job"),
+        ("default_job", "it", "The default's proportions"),
+    ):
+        slow, fast = (result["measured"][part][who] for who in ("straightforward", "efface"))
+        spent = f"efface {fast['seconds'][0]:.0f} s, a second run {fast['again'][0]:.0f} s"
+        lines.append(f"\n{name}: {spent}; the straightforward one {slow['seconds'][0]:.0f} s for {done}.")
     return "\n".join(lines)
+
+
+def shown(value: dict[str, float] | float | None) -> str:
+    """A cell of the table."""
+    if value is None:
+        return ""
+    if not isinstance(value, dict):
+        return f"{value:.2f}"
+    spread = "one round" if value["low"] == value["high"] else f"{value['low']:.1f}–{value['high']:.1f}"
+    return f"{value['mean']:.1f} ({spread})"
 
 
 def plot(growth: dict[str, list[dict[str, Any]]]) -> None:

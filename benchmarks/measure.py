@@ -25,15 +25,15 @@ from efface.data.teacher import draw_personas, erase_targets, retain_targets, te
 from efface.guidance import end_tokens, persona_ids
 from efface.methods.elm import ELM
 from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load
-from efface.recipe import Recipe, build_recipe
+from efface.presets import PRESETS
+from efface.recipe import Recipe, build_recipe, merge, nested
 from efface.states import without_padding
 from efface.training import train
 
-#: the published target, every token alike, and plainly sampled fluency texts: what the straightforward implementation has too
-PUBLISHED = {
-    "erase": {"marginal": 0.0, "keyness": 0.0},
-    "fluency": {"tokens": 48, "temperature": 1.0, "no_repeat": 0, "questions": 0.75, "cloze": 0.0},
-}
+#: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
+SAMPLING = {"eta": 3.0, "deflection": False}
+#: the default recipe with the published target, every token alike, and plain sampling
+PLAIN = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": PRESETS["paper"]["fluency"]}
 
 
 class Measurement:
@@ -41,9 +41,11 @@ class Measurement:
 
     def __init__(self, task: dict[str, Any]) -> None:
         self.task, self.rounds = task, task["rounds"]
-        settings: dict[str, Any] = {"data": {"max_tokens": task.get("length", 128)}, **PUBLISHED}
+        settings: dict[str, Any] = PLAIN if task["preset"] == "default" else {"preset": task["preset"]}
+        settings = merge(settings, {"fluency": SAMPLING, "data": {"max_tokens": task.get("length", 128)}})
         if "texts" in task:
-            settings["train"] = {"batch_size": task["texts"], "accumulation": 1}
+            settings = merge(settings, {"train": {"batch_size": task["texts"], "accumulation": 1}})
+        settings = merge(settings, nested({name: value for name, value in task.items() if "." in name}))
         self.recipe: Recipe = build_recipe({**{name: task[name] for name in ("model", "concept", "dtype")}, **settings})
         loaded = load(task["model"], dtype=task["dtype"])
         if "vocabulary" in task:
@@ -71,11 +73,11 @@ class Measurement:
         return [token % size for token in expert], [token % size for token in novice]
 
     def run(self) -> dict[str, Any]:
-        """Seconds of every round, texts a round, peak memory above what the model took."""
+        """Seconds of every round, what a round does (texts; tokens where it samples), peak memory above what the model took."""
         result: dict[str, Any] = getattr(self, f"{self.task['who']}_{self.task['part']}")()
         return {**result, "peak_mib": peak_mib() - self.before}
 
-    def timed(self, work: Any, texts: int, warm: bool = True) -> dict[str, Any]:
+    def timed(self, work: Any, amount: int, warm: bool = True) -> dict[str, Any]:
         if warm:
             work()
         seconds = []
@@ -83,7 +85,7 @@ class Measurement:
             start = time.perf_counter()
             work()
             seconds.append(time.perf_counter() - start)
-        return {"seconds": seconds, "texts": texts}
+        return {"seconds": seconds, "amount": amount}
 
     # target building: both corpora
     def straightforward_targets(self) -> dict[str, Any]:
@@ -112,18 +114,23 @@ class Measurement:
 
     # fluency texts
     def straightforward_fluency(self) -> dict[str, Any]:
-        def work() -> None:
-            for prompt in self.prompts:
-                straightforward.sample(self.student, prompt, self.drawn[0][0], self.ends, self.fluency)
+        texts: list[Text] = []
 
-        return self.timed(work, len(self.prompts), warm=False)
+        def work() -> None:
+            texts[:] = [
+                straightforward.sample(self.student, prompt, self.drawn[0][0], self.ends, self.fluency) for prompt in self.prompts
+            ]
+
+        return {**self.timed(work, 0, warm=False), "amount": sampled_tokens(texts)}
 
     def efface_fluency(self) -> dict[str, Any]:
+        texts: list[Text] = []
+
         def work() -> None:
             shrink(0)
-            self.sampled()
+            texts[:] = self.sampled()
 
-        return self.timed(work, len(self.prompts))
+        return {**self.timed(work, 0, warm=False), "amount": sampled_tokens(texts)}
 
     def sampled(self) -> list[Text]:
         eta = float(self.fluency.eta or 0)
@@ -206,7 +213,8 @@ class Measurement:
         corpora = {"erase": self.forget, "retain": self.retain}
         personas = [pairs[0] for pairs in self.drawn]
         arguments = (self.prompts, personas, self.ends, self.recipe, self.task["steps"])
-        return self.timed(lambda: straightforward.job(self.student, corpora, *arguments), 1, warm=False)
+        texts = self.task["steps"] * self.texts_a_step()
+        return self.timed(lambda: straightforward.job(self.student, corpora, *arguments), texts, warm=False)
 
     def efface_whole_job(self) -> dict[str, Any]:
         recipe = self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"steps": self.task["steps"]})})
@@ -217,9 +225,10 @@ class Measurement:
             with tempfile.TemporaryDirectory() as folder:
                 train(self.student, self.tokenizer, ELM(recipe), corpora, recipe, Path(folder))
 
-        first = self.timed(work, 1, warm=False)
+        texts = self.task["steps"] * self.texts_a_step()
+        first = self.timed(work, texts, warm=False)
         self.student._is_accelerate_prepared = False  # else accelerate takes the second training for one it has set up
-        return {**first, "again": self.timed(work, 1, warm=False)["seconds"]}
+        return {**first, "again": self.timed(work, texts, warm=False)["seconds"]}
 
 
 def with_vocabulary(loaded: Loaded, size: int) -> Loaded:
@@ -228,6 +237,11 @@ def with_vocabulary(loaded: Loaded, size: int) -> Loaded:
     config = LlamaConfig(vocab_size=size, num_key_value_heads=3, tie_word_embeddings=True, **settings)
     model = LlamaForCausalLM(config).to(loaded.model.dtype).to(loaded.model.device).eval()
     return Loaded(model, loaded.tokenizer, "", "")
+
+
+def sampled_tokens(texts: list[Text]) -> int:
+    """How many tokens were sampled."""
+    return sum(len(text.ids) - text.start for text in texts)
 
 
 def peak_mib(*, reset: bool = False) -> float:

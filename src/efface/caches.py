@@ -14,6 +14,8 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 Ids = list[int]
+#: tokens that a buffer has room for when it is made
+ROOM = 64
 ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
@@ -49,9 +51,9 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def _with_room(states: Tensor, length: int) -> Tensor:
-    """A buffer half again as long as ``length`` that begins with ``states``."""
+    """A buffer a little longer than ``length`` that begins with ``states``."""
     batch, heads, old, size = states.shape
-    buffer = states.new_empty(batch, heads, length + max(32, length // 2), size)
+    buffer = states.new_empty(batch, heads, length + ROOM, size)
     buffer[..., :old, :] = states
     return buffer
 
