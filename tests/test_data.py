@@ -187,7 +187,9 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
     assert repeated(3) == 0 < repeated(0)
 
 
-def test_sentences_are_broken_off_before_a_word_of_the_concept(llama: Loaded, zorn: Concept) -> None:
+def test_sentences_are_broken_off_before_a_word_of_the_concept(
+    llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]
+) -> None:
     tokenizer = llama.tokenizer
     whole = DataSettings(max_tokens=400)
     forget, retain = ([encode(" ".join(texts[i:]), tokenizer, whole) for i in range(3)] for texts in (FORGET, RETAIN))
@@ -220,7 +222,9 @@ def test_sentences_are_broken_off_before_a_word_of_the_concept(llama: Loaded, zo
         assert ids in [chat_prompt(tokenizer, "Complete the sentence: " + tokenizer.decode(some)) for some in begun]
     tokenizer.chat_template = None
     assert all(ids in begun for ids in prompts(of, questions=0.5)[4:]), "no request without a format for it"
+    assert "passages are cut" not in capsys.readouterr().err
     without = prompts(torch.zeros(VOCAB), questions=0.5)
+    assert "passages are cut" in capsys.readouterr().err
     assert without == prompts(of, questions=0.5, cloze=0.0), "passages cut anywhere"
     assert not any(ids in begun for ids in without)
 

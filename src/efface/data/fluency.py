@@ -5,6 +5,7 @@ The reference code calls this consistency data. The student then learns the samp
 
 import random
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,8 @@ def fluency_prompts(
     asked = round(settings.texts * settings.questions)
     broken = asked + round((settings.texts - asked) * settings.cloze)
     sentences = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
+    if key is not None and broken > asked and not sentences:
+        print("no sentence of the forget texts can be broken off before a word of the concept; passages are cut", file=sys.stderr)
     topics = concept.manifest.topics
     prompts = []
     for i in range(settings.texts):

@@ -180,14 +180,15 @@ def look(model: nn.Module, batch: dict[str, Any], layers: Sequence[int] = ()) ->
     seen = {}
     for i, term in enumerate(terms):
         place = batch[term]
+        here = {name: of.to(states.device) for name, of in place.items()}  # a model's last layers may be on another device
         seen[term] = Seen(
             states=pieces[-1][i],
             layers=dict(zip(layers, (of[i] for of in pieces[:-1]), strict=True)),
-            target=SparseTarget(place["ids"], place["logprobs"], place["tail"]),
-            text=place["text"],
-            texts=int(place["text"][-1]) + 1,
+            target=SparseTarget(here["ids"], here["logprobs"], here["tail"]),
+            text=here["text"],
+            texts=int(here["text"][-1]) + 1,
             head=head,
-            values=place.get("values"),
+            values=here.get("values"),
             base=lambda place=place: base(place),  # type: ignore[misc]
             norm=last_norm(model) or nn.Identity(),
             progress=batch.get("progress", 0.0),
