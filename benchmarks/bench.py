@@ -122,6 +122,8 @@ def grow(model: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
                 task = {"preset": "paper", "forget": 4, "retain": 4, "fluency": 4, "steps": 1, **model, way: value}
                 if way == "texts":
                     task |= dict.fromkeys(("forget", "retain", "fluency"), value)
+                if way == "vocabulary":
+                    task |= {"lora.layers": "2-5"}  # that model has six
                 row[who] = child(who=who, part="training_step", dtype=dtype, rounds=2, **task)
             ways.setdefault(way, []).append(row)
     return ways
