@@ -9,6 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from accelerate.utils import send_to_device
@@ -22,9 +23,9 @@ from efface.data.corpora import Text, training_texts
 from efface.data.fluency import fluency_prompts, sample_fluency
 from efface.data.store import Store, shrink
 from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
-from efface.guidance import end_tokens, persona_ids
+from efface.guidance import persona_ids
 from efface.methods.elm import ELM
-from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load
+from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load, parse_layers
 from efface.presets import PRESETS
 from efface.recipe import Recipe, build_recipe, merge, nested
 from efface.states import without_padding
@@ -33,7 +34,9 @@ from efface.training import train
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
 #: the default recipe with the published target, every token alike, and plain sampling
-PLAIN = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": PRESETS["paper"]["fluency"]}
+PLAIN: dict[str, Any] = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": PRESETS["paper"]["fluency"]}
+#: no sampled text ends early, so that both sample as many tokens
+NO_END: set[int] = set()
 
 
 class Measurement:
@@ -60,9 +63,8 @@ class Measurement:
         self.forget, self.retain = forget[: task["forget"]], retain[: task["retain"]]
         self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})
         self.drawn = draw_personas(len(self.forget), 1, lambda rng: self.persona(rng, size), 0)
-        prompts = fluency_prompts(self.concept, forget, self.tokenizer, self.fluency, random.Random(0))
+        prompts = fluency_prompts(self.concept, self.forget, self.tokenizer, self.fluency, random.Random(0))
         self.prompts = [[token % size for token in prompt] for prompt in prompts]
-        self.ends = end_tokens(loaded.model, self.tokenizer)
         self.store = Store({"model": "bench"})
         self.student = attach_adapter(loaded.model, self.recipe.lora, 0)
         self.loaded = Loaded(self.student, self.tokenizer, "", "")  # type: ignore[arg-type]
@@ -73,7 +75,9 @@ class Measurement:
         return [token % size for token in expert], [token % size for token in novice]
 
     def run(self) -> dict[str, Any]:
-        """Seconds of every round, what a round does (texts; tokens where it samples), peak memory above what the model took."""
+        """Seconds of every round, what it does (trained texts, or predicted tokens), peak memory above what the model took."""
+        random.seed(0)
+        torch.manual_seed(0)
         result: dict[str, Any] = getattr(self, f"{self.task['who']}_{self.task['part']}")()
         return {**result, "peak_mib": peak_mib() - self.before}
 
@@ -95,14 +99,18 @@ class Measurement:
             for text in self.retain:
                 straightforward.retain_target(self.student, text)
 
-        return self.timed(work, len(self.forget) + len(self.retain), warm=False)
+        return self.timed(work, self.predicted())
+
+    def predicted(self) -> int:
+        """Tokens of both corpora that have a target."""
+        return sum(len(text.ids) - text.start for text in [*self.forget, *self.retain])
 
     def efface_targets(self) -> dict[str, Any]:
         def work() -> None:
             shrink(0)
             self.targets()
 
-        return self.timed(work, len(self.forget) + len(self.retain))
+        return self.timed(work, self.predicted())
 
     def targets(self) -> tuple[list[Example], list[Example]]:
         k, model = self.recipe.data.store_top_k, self.student
@@ -114,28 +122,24 @@ class Measurement:
 
     # fluency texts
     def straightforward_fluency(self) -> dict[str, Any]:
-        texts: list[Text] = []
-
         def work() -> None:
-            texts[:] = [
-                straightforward.sample(self.student, prompt, self.drawn[0][0], self.ends, self.fluency) for prompt in self.prompts
-            ]
+            for prompt in self.prompts:
+                straightforward.sample(self.student, prompt, self.drawn[0][0], NO_END, self.fluency)
 
-        return {**self.timed(work, 0, warm=False), "amount": sampled_tokens(texts)}
+        return self.timed(work, len(self.prompts) * self.fluency.tokens, warm=False)
 
     def efface_fluency(self) -> dict[str, Any]:
-        texts: list[Text] = []
-
         def work() -> None:
             shrink(0)
-            texts[:] = self.sampled()
+            self.sampled()
 
-        return {**self.timed(work, 0, warm=False), "amount": sampled_tokens(texts)}
+        return self.timed(work, len(self.prompts) * self.fluency.tokens, warm=False)
 
     def sampled(self) -> list[Text]:
         eta = float(self.fluency.eta or 0)
         model, store = self.student, self.store
-        return sample_fluency(model, store, self.tokenizer, self.concept, self.forget, self.fluency, eta=eta, seed=0)
+        with patch("efface.data.fluency.end_tokens", lambda *_: NO_END):
+            return sample_fluency(model, store, self.tokenizer, self.concept, self.forget, self.fluency, eta=eta, seed=0)
 
     # one training step, targets and fluency texts at hand
     def stand_ins(self) -> list[Text]:
@@ -147,7 +151,7 @@ class Measurement:
         corpora = {"erase": self.forget, "retain": self.retain, "fluency": self.stand_ins()}
         personas = {i: pairs[0] for i, pairs in enumerate(self.drawn)}
         steps = lambda: straightforward.train(self.student, corpora, personas, self.recipe, 1)  # noqa: E731
-        return self.timed(steps, self.texts_a_step(), warm=False)
+        return self.timed(steps, self.texts_a_step())
 
     def texts_a_step(self) -> int:
         return self.recipe.train.batch_size * self.recipe.train.accumulation * (2 + self.recipe.retain.ratio)
@@ -160,17 +164,21 @@ class Measurement:
         parts = [[items[i + j] for j in range(settings.batch_size)] for i in range(0, len(items), settings.batch_size)]
         device = bare(self.student).device
         batches = [send_to_device(Collator(self.pad)(part), device) for part in parts]
-        flops = [sum(self.flops(batch) for batch in batches)]
+        flops = sum(self.flops(batch) for batch in batches)
+        weights = [parameter for parameter in self.student.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(weights, lr=settings.lr)
 
         def work() -> None:
             for batch in batches:
                 with self.precision():
                     loss = method.loss(self.student, batch).total()
                 loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
 
         with without_padding(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
             result = self.timed(work, self.texts_a_step())
-        return {**result, "tflops": [flops[0] / seconds / 1e12 for seconds in result["seconds"]]}
+        return {**result, "tflops": [flops / seconds / 1e12 for seconds in result["seconds"]]}
 
     @property
     def bf16(self) -> bool:
@@ -184,10 +192,16 @@ class Measurement:
         tokens = int(batch["attention_mask"].sum())
         positions = sum(len(batch[term]["rows"]) for term in ("erase", "retain", "fluency") if term in batch)
         head = bare(self.student).get_output_embeddings().weight.numel()
-        return 4 * (tokens * self.layer_weights() + positions * head) + 2 * tokens * self.adapter_weights()
+        return self.layer_flops(tokens) + 4 * positions * head
 
-    def layer_weights(self) -> int:
-        return sum(p.numel() for p in decoder_layers(self.student)[1].parameters() if p.ndim > 1)
+    def layer_flops(self, tokens: int) -> int:
+        """Forward through all layers, backward down to the lowest adapted one, and the gradient of the adapter."""
+        layers = list(decoder_layers(self.student)[1])
+        lowest = min(parse_layers(self.recipe.lora.layers, len(layers)))
+        forward, backward = (
+            sum(p.numel() for layer in part for p in layer.parameters() if p.ndim > 1) for part in (layers, layers[lowest:])
+        )
+        return 2 * tokens * (forward + backward + self.adapter_weights())
 
     def adapter_weights(self) -> int:
         return sum(p.numel() for p in self.student.parameters() if p.requires_grad)
@@ -205,14 +219,14 @@ class Measurement:
         with without_padding(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
             result = self.timed(work, len(rows))
         tokens = 8 * 128
-        flops = 4 * tokens * self.layer_weights() + 2 * tokens * self.adapter_weights()
+        flops = self.layer_flops(tokens)
         return {**result, "tflops": [flops / seconds / 1e12 for seconds in result["seconds"]]}
 
     # everything from nothing
     def straightforward_whole_job(self) -> dict[str, Any]:
         corpora = {"erase": self.forget, "retain": self.retain}
         personas = [pairs[0] for pairs in self.drawn]
-        arguments = (self.prompts, personas, self.ends, self.recipe, self.task["steps"])
+        arguments = (self.prompts, personas, NO_END, self.recipe, self.task["steps"])
         texts = self.task["steps"] * self.texts_a_step()
         return self.timed(lambda: straightforward.job(self.student, corpora, *arguments), texts, warm=False)
 
@@ -237,11 +251,6 @@ def with_vocabulary(loaded: Loaded, size: int) -> Loaded:
     config = LlamaConfig(vocab_size=size, num_key_value_heads=3, tie_word_embeddings=True, **settings)
     model = LlamaForCausalLM(config).to(loaded.model.dtype).to(loaded.model.device).eval()
     return Loaded(model, loaded.tokenizer, "", "")
-
-
-def sampled_tokens(texts: list[Text]) -> int:
-    """How many tokens were sampled."""
-    return sum(len(text.ids) - text.start for text in texts)
 
 
 def peak_mib(*, reset: bool = False) -> float:

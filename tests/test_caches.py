@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from efface.caches import SharedPrefixes, roomy_cache
+from efface.caches import ROOM, SharedPrefixes, roomy_cache
 from efface.models import load
 from tests.conftest import ARCHITECTURES
 
@@ -43,7 +43,7 @@ def test_a_roomy_cache_holds_what_a_plain_one_holds(model_folders: dict[str, Pat
     roomy, plain = roomy_cache(load(str(model_folders["llama"])).model), DynamicCache()
     torch.manual_seed(0)
     rows = torch.tensor([0, 2])
-    for step, length in enumerate((5, 1, 1, 40, 1, 1)):
+    for step, length in enumerate((5, 1, 1, ROOM, 1, 1)):
         states = torch.randn(2, 3, 2, length, 4)
         if step > 2:
             states = states[:, rows]
@@ -53,4 +53,4 @@ def test_a_roomy_cache_holds_what_a_plain_one_holds(model_folders: dict[str, Pat
         if step == 2:
             roomy.layers[0].reorder_cache(rows)
             plain.layers[0].batch_select_indices(rows)
-    assert roomy.layers[0].get_seq_length() == 49
+    assert roomy.layers[0].get_seq_length() == 9 + ROOM

@@ -10,8 +10,11 @@ import torch
 
 from efface.cli import main
 from efface.embedded import ALIASES, _gguf, fetch
-from efface.models import load
+from efface.models import attach_adapter, load
+from efface.packing import is_packed
 from efface.pipeline import erase
+from efface.recipe import LoraSettings
+from efface.states import without_padding
 
 pytestmark = pytest.mark.slow
 USERS_CACHE = os.environ.get("EFFACE_CACHE")  # read before the tests' own cache is set
@@ -52,6 +55,13 @@ def test_a_gguf_file_loads_as_the_same_model(folder: Path, tmp_path: Path) -> No
     with torch.no_grad():
         torch.testing.assert_close(from_file.model(ids).logits, converted.model(ids).logits)
     assert not hasattr(from_file.model.config, "quantization_config")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_its_batches_are_not_padded(dtype: str, folder: Path) -> None:
+    model = attach_adapter(load(str(folder), dtype=dtype).model, LoraSettings(), 0)
+    with without_padding(model):
+        assert is_packed(model.get_base_model())
 
 
 def test_a_few_steps_move_the_concept_and_little_else(users_cache: None, tmp_path: Path) -> None:

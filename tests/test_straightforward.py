@@ -15,6 +15,7 @@ from efface.data.teacher import draw_personas
 from efface.guidance import persona_ids
 from efface.methods import make_method
 from efface.models import Loaded, attach_adapter
+from efface.presets import PRESETS
 from efface.recipe import Recipe, build_recipe
 from efface.training import train
 
@@ -23,7 +24,7 @@ def update(student: torch.nn.Module, before: dict[str, torch.Tensor]) -> torch.T
     return torch.cat([(p.detach() - before[name]).flatten() for name, p in student.named_parameters() if p.requires_grad])
 
 
-@pytest.mark.parametrize("erase", [{"marginal": 0.0, "keyness": 0.0}, {"weight": 0.0}])
+@pytest.mark.parametrize("erase", [{"marginal": 0.0, "keyness": 0.0}, PRESETS["paper"]["erase"], {"weight": 0.0}])
 def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
     recipe: Recipe = build_recipe(
         {
