@@ -1,7 +1,7 @@
 """``make bench``: efface beside a straightforward implementation, in one run on one machine; prints ratios with their spread.
 
-Same model, texts, settings and number of threads. The straightforward one (``straightforward.py``) computes in float32 as
-published, efface in its default precision and in float32. Every measurement has a process of its own, and so a peak of memory.
+Same model, settings and number of threads; the same texts, or the first quarter of them. The straightforward one
+(``straightforward.py``) computes in float32 as published, efface in its default precision and in float32. Every measurement has a process of its own, and so a peak of memory.
 Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json and a plot.
 """
 
@@ -23,7 +23,9 @@ JOB = {"preset": "paper", "forget": 64, "retain": 64, "fluency": 64, "steps": 20
 QUARTER = {**JOB, "forget": 16, "retain": 16, "fluency": 16, "steps": 5}
 #: an eighth of the default recipe's job with the published target: fewer and shorter sampled texts, more retain texts, more steps
 DEFAULT = {"preset": "default", "forget": 20, "retain": 60, "fluency": 12, "steps": 8, "fluency.tokens": 96}
+#: what --quick does in their place
 FEW = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, "fluency.tokens": 8}
+#: the columns of the table, and their precision
 EFFACE = {"efface": "auto", "efface float32": "float32"}
 VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
 

@@ -101,7 +101,7 @@ def train_gpt2(folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_default_recipe_forgets_one_country_and_keeps_the_other(tmp_path: Path) -> None:
+def test_the_default_recipe_weakens_one_country_and_keeps_the_other(tmp_path: Path) -> None:
     write_world(tmp_path / "pack")
     train_gpt2(tmp_path / "gpt2")
 
