@@ -1,8 +1,9 @@
 """``make bench``: efface beside a straightforward implementation, in one run on one machine; prints ratios with their spread.
 
 Same model, settings and number of threads; the same texts, or the first quarter of them. The straightforward one
-(``straightforward.py``) computes in float32 as published, efface in its default precision and in float32. Every measurement has a process of its own, and so a peak of memory.
-Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json and a plot.
+(``straightforward.py``) computes in float32 as published, efface in its default precision and in float32. Every measurement has a
+process of its own, and so a peak of memory. Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json and
+a plot.
 """
 
 import json
