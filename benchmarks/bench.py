@@ -2,8 +2,8 @@
 
 Same model, settings and number of threads; the same texts, or the first quarter of them. The straightforward one
 (``straightforward.py``) computes in float32 as published, efface in its default precision and in float32. Every measurement has a
-process of its own, and so a peak of memory. Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json and
-a plot.
+process of its own, and so a peak of memory. Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json
+and a plot.
 """
 
 import json
