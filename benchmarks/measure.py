@@ -135,11 +135,11 @@ class Measurement:
 
         return self.timed(work, len(self.prompts) * self.fluency.tokens, warm=False)
 
-    def sampled(self) -> list[Text]:
+    def sampled(self) -> list[Example]:
         eta = float(self.fluency.eta or 0)
         model, store = self.student, self.store
         with patch("efface.data.fluency.end_tokens", lambda *_: NO_END):
-            return sample_fluency(model, store, self.tokenizer, self.concept, self.forget, self.fluency, eta=eta, seed=0)
+            return sample_fluency(model, store, self.tokenizer, self.concept, self.forget, self.fluency, eta=eta, seed=0, k=1)
 
     # one training step, targets and fluency texts at hand
     def stand_ins(self) -> list[Text]:
@@ -235,7 +235,7 @@ class Measurement:
 
         def work() -> None:
             erase, retain = self.targets()
-            corpora = {"erase": erase, "retain": retain, "fluency": [next_token_example(text) for text in self.sampled()]}
+            corpora = {"erase": erase, "retain": retain, "fluency": self.sampled()}
             with tempfile.TemporaryDirectory() as folder:
                 train(self.student, self.tokenizer, ELM(recipe), corpora, recipe, Path(folder))
 

@@ -162,11 +162,12 @@ def test_a_batch_says_where_each_target_belongs() -> None:
 
 def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, llama: Loaded, zorn: Concept) -> None:
     forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
-    settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, deflection=True)
+    settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, deflection=True, target="hard")
 
     def texts(seed: int, **changes: object) -> list[Text]:
         chosen = settings.model_copy(update=changes)
-        return sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=2.0, seed=seed)
+        found = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=2.0, seed=seed, k=4)
+        return [example.text for example in found]
 
     one, same, other = texts(0), texts(0), texts(1)
     assert one == same != other
@@ -176,13 +177,42 @@ def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, ll
     assert all(more.start < less.start for more, less in zip(both, one, strict=True))
 
 
+def test_the_target_of_a_sampled_token_is_what_it_was_drawn_from_before_temperature(
+    store: Store, llama: Loaded, zorn: Concept
+) -> None:
+    forget, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    key = keyness(forget, retain, VOCAB)
+    settings = FluencySettings(texts=5, tokens=12, min_p=0.0, no_repeat=2, keyness=50.0, temperature=0.7)
+
+    def examples(target: str, k: int = VOCAB) -> list[Example]:
+        chosen = settings.model_copy(update={"target": target})
+        return sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, k=k, key=key)
+
+    soft, cut, hard = examples("soft"), examples("soft", 3), examples("hard")
+    assert [example.text for example in soft] == [example.text for example in cut] == [example.text for example in hard]
+    for whole, short, token in zip(soft, cut, hard, strict=True):
+        ids, start = whole.text.ids, whole.text.start
+        with torch.no_grad():
+            logits = llama.model(torch.tensor([ids])).logits[0, start - 1 : -1]
+        shunned = key * 50.0
+        shunned[ids[:start]] = 0.0
+        expected = logits - shunned
+        for t in range(len(expected)):  # no pair of tokens comes twice
+            new = ids[start : start + t]
+            expected[t, [new[i + 1] for i in range(t - 1) if new[i] == new[-1]]] = -torch.inf
+        torch.testing.assert_close(whole.target.logprobs.exp(), expected.softmax(-1), atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(short.target.logprobs.exp(), expected.softmax(-1).topk(3).values, atol=2e-4, rtol=1e-3)
+        torch.testing.assert_close(short.target.logprobs.exp().sum(-1) + short.target.tail, torch.ones(len(new) + 1))
+        assert token.target.ids[:, 0].tolist() == ids[start:]
+
+
 def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama: Loaded, zorn: Concept) -> None:
     forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
 
     def repeated(no_repeat: int) -> float:
         settings = FluencySettings(texts=6, tokens=40, min_p=0.5, temperature=0.2, no_repeat=no_repeat)
-        texts = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, settings, eta=0.0, seed=0)
-        return max(repeated_ngrams(text.ids[text.start :], 3) for text in texts)
+        found = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, settings, eta=0.0, seed=0, k=4)
+        return max(repeated_ngrams(text.ids[text.start :], 3) for text in (example.text for example in found))
 
     assert repeated(3) == 0 < repeated(0)
 
@@ -241,9 +271,9 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
 
     def said(times: float) -> int:
         chosen = settings.model_copy(update={"keyness": times})
-        texts = sample_fluency(
-            llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, key=keyness(forget, retain, VOCAB)
-        )
+        of = keyness(forget, retain, VOCAB)
+        found = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, k=4, key=of)
+        texts = [example.text for example in found]
         return sum(token in shunned - set(text.ids[: text.start]) for text in texts for token in text.ids[text.start :])
 
     assert said(100.0) == 0 < said(0.0)

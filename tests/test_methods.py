@@ -125,8 +125,8 @@ def test_only_erasing_has_a_marginal(llama: Loaded, zorn: Concept) -> None:
 def test_fluency_texts_are_sampled_the_way_the_erase_term_tilts(
     action: str, sign: int, llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = {}
-    monkeypatch.setattr(elm, "sample_fluency", lambda *_, **options: seen.update(options) or [Text([1, 2, 3], 1)])
+    seen, sampled = {}, [next_token_example(Text([1, 2, 3], 1))]
+    monkeypatch.setattr(elm, "sample_fluency", lambda *_, **options: seen.update(options) or sampled)
     recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"action": action}})
     make_method(recipe).prepare(llama, zorn, Store({"model": "llama"}))
     assert seen["eta"] == sign * recipe.fluency.eta

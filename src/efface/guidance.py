@@ -21,7 +21,7 @@ from transformers import (
 from efface.caches import Ids, roomy_cache
 from efface.concept import Concept
 from efface.models import prefix, teacher, without_prefix
-from efface.targets import erased_logprobs
+from efface.targets import SparseTarget, erased_logprobs
 
 CROWDED = 0.75  # below this share of rows that go on, the others leave the batch
 
@@ -165,8 +165,12 @@ def sample_erased(
     sees_prompt: bool = True,
     no_repeat: int = 0,
     penalty: Tensor | None = None,
-) -> list[Ids]:
-    """Continue prompts by sampling from the erased distribution; returns the new tokens, with the end-of-text token if one came.
+    k: int = 0,
+) -> tuple[list[Ids], list[SparseTarget]]:
+    """Continue prompts by sampling from the erased distribution.
+
+    Returns the new tokens of every prompt, with the end-of-text token if one came, and the erased distribution in the place of
+    each of them, before ``temperature``: its ``k`` likeliest tokens.
 
     All three streams of all rows go through the model together, with one key/value cache; rows that ended leave the batch.
 
@@ -180,6 +184,7 @@ def sample_erased(
     new, mask = left_pad(rows, pad, base.device)
     cache, alive = roomy_cache(base), torch.arange(len(prompts), device=base.device)
     sampled: list[Ids] = [[] for _ in prompts]
+    erased: list[list[SparseTarget]] = [[] for _ in prompts]
     if penalty is not None:
         penalty = penalty.to(base.device).repeat(len(prompts), 1)
         for row, prompt in enumerate(prompts):
@@ -197,11 +202,12 @@ def sample_erased(
             seen = [sampled[row] + [pad] * (step - len(sampled[row])) for row in alive.tolist()]  # a row that ended is padded
             logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)
         logprobs = erased_logprobs(logits, expert, novice, eta=eta, min_p=min_p)
-        mass = (logprobs / temperature).softmax(-1).cumsum(-1)
+        likeliest, mass = SparseTarget.from_logprobs(logprobs, k).to("cpu"), (logprobs / temperature).softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(mass, draw[alive, None] * mass[:, -1:], right=True).clamp(max=mass.shape[-1] - 1)[:, 0]
-        for row, token in zip(alive.tolist(), tokens.tolist(), strict=True):
+        for place, (row, token) in enumerate(zip(alive.tolist(), tokens.tolist(), strict=True)):
             if not (sampled[row] and sampled[row][-1] in ends):
                 sampled[row].append(token)
+                erased[row].append(likeliest[place : place + 1])
         going = torch.tensor([sampled[row][-1] not in ends for row in alive.tolist()], device=base.device)
         if not going.any():
             break
@@ -212,7 +218,7 @@ def sample_erased(
             alive, tokens, mask = alive[kept], tokens[kept], mask[rows_kept]
         new = tokens.repeat(3)[:, None]
         mask = torch.cat([mask, torch.ones_like(new)], dim=1)
-    return sampled
+    return sampled, [SparseTarget.cat(parts) for parts in erased]
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

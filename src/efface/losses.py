@@ -7,7 +7,7 @@ term       on                                      target
 =========  ======================================  ===============================================
 erase      forget corpus                           the tilted teacher, or a mean of the teacher
 retain     retain corpus                           the teacher (soft), or its likeliest token (hard)
-fluency    texts sampled from the tilted teacher   the sampled token
+fluency    texts sampled from the tilted teacher   the tilted teacher, or the sampled token
 =========  ======================================  ===============================================
 """
 

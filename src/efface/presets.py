@@ -5,6 +5,7 @@ from typing import Any
 #: how both published forms sample: plainly, a deflection after cut passages
 _SAMPLING: dict[str, Any] = {
     "weight": 1.0,
+    "target": "hard",
     "texts": 64,
     "min_p": 0.0,
     "temperature": 1.0,

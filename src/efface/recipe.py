@@ -85,9 +85,12 @@ class RetainSettings(Settings):
 
 
 class FluencySettings(Settings):
-    """The fluency term: next-token loss on texts sampled from the erased distribution."""
+    """The fluency term: cross-entropy on texts sampled from the erased distribution."""
 
     weight: float = Field(3.0, ge=0, description="lambda 3.")
+    target: Literal["soft", "hard"] = Field(
+        "soft", description="The whole erased distribution, before temperature, or only the sampled token."
+    )
     texts: int = Field(96, ge=0, description="Number of sampled texts.")
     tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
@@ -111,6 +114,12 @@ class FluencySettings(Settings):
         description="Share of the others that are sentences broken off before a word of the concept, as they stand or with the "
         "request to complete them; what is left, or all if there are no such sentences, are passages cut anywhere.",
     )
+
+    @model_validator(mode="after")
+    def _a_deflection_was_not_drawn(self) -> "FluencySettings":
+        if self.train_deflection and self.target == "soft":
+            raise ValueError("train_deflection needs target hard, for that sentence is not sampled")
+        return self
 
 
 class DataSettings(Settings):

@@ -1,6 +1,6 @@
 """Fluency texts: a prompt about the concept, continued by sampling from the erased distribution.
 
-The reference code calls this consistency data. The student then learns the sampled tokens only.
+The reference code calls this consistency data. What the student learns is that distribution, or only the sampled tokens.
 """
 
 import random
@@ -15,12 +15,14 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.caches import Ids
 from efface.concept import Concept
+from efface.data.collate import Example, next_token_example
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.errors import TrainingError
 from efface.guidance import end_tokens, persona_ids, sample_erased
 from efface.models import bare, chat_prompt, prefix, teacher
 from efface.recipe import FluencySettings
+from efface.targets import SparseTarget
 
 ASK = (
     "What do you know about {}?",
@@ -117,11 +119,13 @@ def sample_fluency(
     *,
     eta: float,
     seed: int,
+    k: int,
     key: Tensor | None = None,
-) -> list[Text]:
+) -> list[Example]:
     """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped.
 
-    key: :func:`keyness` of every token ``[vocab]``; without it no word is shunned and there are no cloze prompts.
+    k: tokens kept of the erased distribution, if that is the target. key: :func:`keyness` of every token
+    ``[vocab]``; without it no word is shunned and there are no cloze prompts.
     """
     rng = random.Random(seed)
     prompts = fluency_prompts(concept, forget, tokenizer, settings, rng, key)
@@ -140,11 +144,12 @@ def sample_fluency(
     }
 
     penalty = None if key is None or not (settings.keyness * key).any() else settings.keyness * key
+    soft = settings.target == "soft"
 
     def build(batch: int) -> Tensors:
         rows = batches[batch]
         with teacher(model) as base:
-            sampled = sample_erased(
+            sampled, targets = sample_erased(
                 base,
                 [prompts[i] + tails[i] for i in rows],
                 [personas[i] for i in rows],
@@ -153,23 +158,30 @@ def sample_fluency(
                 ends=ends,
                 start=start,
                 penalty=penalty,
+                k=k if soft else 0,
                 **tilt,
             )
         tokens = torch.tensor([token for new in sampled for token in new], dtype=torch.int32)
-        return {"tokens": tokens, "lengths": torch.tensor([len(new) for new in sampled])}
+        erased = vars(SparseTarget.cat(targets)) if soft else {}
+        return {"tokens": tokens, "lengths": torch.tensor([len(new) for new in sampled]), **erased}
 
     shunned = {} if penalty is None else {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
     common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, "penalty": shunned, **tilt}
+    if soft:
+        common["k"] = k
     parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
-    texts: dict[int, Text] = {}
+    examples: dict[int, Example] = {}
     for batch, entry in zip(batches, store.entries("fluency", parts, build), strict=True):
-        for i, new in zip(batch, torch.split(entry["tokens"], entry["lengths"].tolist()), strict=True):
+        lengths = entry["lengths"].tolist()
+        erased = SparseTarget(entry["ids"], entry["logprobs"], entry["tail"]).split(lengths) if soft else [None] * len(batch)
+        for i, new, target in zip(batch, torch.split(entry["tokens"], lengths), erased, strict=True):
             if len(new) >= min(SHORTEST, settings.tokens):
                 ids = prompts[i] + tails[i]
-                texts[i] = Text(ids + new.tolist(), len(prompts[i]) if settings.train_deflection else len(ids))
-    if not texts:
+                text = Text(ids + new.tolist(), len(prompts[i]) if settings.train_deflection else len(ids))
+                examples[i] = next_token_example(text) if target is None else Example(text, target)
+    if not examples:
         raise TrainingError("every sampled fluency text ended at once; try a smaller fluency.eta or a larger fluency.min_p")
-    return [texts[i] for i in sorted(texts)]
+    return [examples[i] for i in sorted(examples)]
 
 
 def keyness(forget: Sequence[Text], retain: Sequence[Text], vocab: int) -> Tensor:

@@ -3,7 +3,8 @@
 ``lambda1 * CE(student, p_erased) + lambda2 * CE(student, p) + lambda3 * CE(student, tokens sampled from p_erased)``
 
 Preset ``default`` puts ``u``, the mean of ``p`` over the retain texts, in the place of ``p_erased`` in the first term
-(``erase.marginal``), where the concept's own words count more (``erase.keyness``); it still samples from ``p_erased``.
+(``erase.marginal``), where the concept's own words count more (``erase.keyness``). It still samples from ``p_erased``, and has
+``p_erased`` itself in the place of the sampled tokens in the third term (``fluency.target``).
 """
 
 import random
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from efface.concept import Concept
-from efface.data.collate import Example, next_token_example
+from efface.data.collate import Example
 from efface.data.corpora import Text, training_texts
 from efface.data.fluency import keyness, sample_fluency
 from efface.data.store import Store
@@ -98,7 +99,7 @@ class ELM(Method):
             towards = recipe.erase.action == "enhance"
             eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
-            texts = sample_fluency(
+            examples["fluency"] = sample_fluency(
                 loaded.model,
                 store,
                 loaded.tokenizer,
@@ -107,7 +108,7 @@ class ELM(Method):
                 settings,
                 eta=eta,
                 seed=recipe.data.seed,
+                k=recipe.data.store_top_k,
                 key=None if towards else key,  # whoever enhances a concept does not shun its words
             )
-            examples["fluency"] = [next_token_example(text) for text in texts]
         return examples
