@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
@@ -257,6 +259,18 @@ def test_sentences_are_broken_off_before_a_word_of_the_concept(
     assert "passages are cut" in capsys.readouterr().err
     assert without == prompts(of, questions=0.5, cloze=0.0), "passages cut anywhere"
     assert not any(ids in begun for ids in without)
+
+
+def test_sentences_are_broken_off_where_words_begin_in_a_sentencepiece_vocabulary() -> None:
+    bpe = Tokenizer(models.BPE(unk_token="<unk>"))
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    bpe.train_from_iterator(FORGET + RETAIN, trainers.BpeTrainer(vocab_size=VOCAB, special_tokens=["<unk>"]))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bpe, unk_token="<unk>")
+    forget, retain = ([encode(text, tokenizer, DataSettings(max_tokens=400)) for text in texts] for texts in (FORGET, RETAIN))
+    broken = broken_sentences(forget, tokenizer, keyness(forget, retain, VOCAB))
+    begun = [tokenizer.decode(ids[:t]) for ids, places in broken for t in places]
+    assert "The egg of the" in begun  # before "dragon"
+    assert all(any(text.startswith(f"{some} ") or f". {some} " in text for text in FORGET) for some in begun)
 
 
 def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Store, llama: Loaded, zorn: Concept) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 import pytest
+import torch
 import yaml
 
 from efface.concept import Concept, builtin_packs, find_packs
@@ -197,6 +198,12 @@ def test_weights_decide_how_often_a_text_comes_up(tmp_path: Path, llama: Loaded)
     counts = Counter("ice" if "ice" in llama.tokenizer.decode(row.text.ids) else "sand" for row in corpora["erase"])
     assert counts["ice"] == 2 * counts["sand"] == 6
     assert len(corpora["fluency"]) == 3
+    alone = make_method(recipe).prepare(llama, Concept.load(str(tmp_path / "north")), Store({"model": "joined"}))
+    of_ice = {tuple(row.text.ids): row.values for row in alone["erase"]}
+    for row in corpora["erase"]:
+        if tuple(row.text.ids) in of_ice:  # a pack's words are those that its own retain texts hardly have
+            assert torch.equal(row.values, of_ice[tuple(row.text.ids)])
+    assert len(of_ice) == 3
     assert weighted([(list("abcd"), 1), (list("xy"), 1)]) == list("abcdxyxy")  # type: ignore[list-item, comparison-overlap]
 
 
