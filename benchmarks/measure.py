@@ -33,7 +33,7 @@ from efface.training import train
 
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
-#: the default recipe with the published target, every token alike, and plain sampling
+#: the default recipe with the published target, every token alike, and plainly sampled tokens
 PLAIN: dict[str, Any] = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": PRESETS["paper"]["fluency"]}
 #: no sampled text ends early, so that both sample as many tokens
 NO_END: set[int] = set()
@@ -139,7 +139,17 @@ class Measurement:
         eta = float(self.fluency.eta or 0)
         model, store = self.student, self.store
         with patch("efface.data.fluency.end_tokens", lambda *_: NO_END):
-            return sample_fluency(model, store, self.tokenizer, self.concept, self.forget, self.fluency, eta=eta, seed=0, k=1)
+            return sample_fluency(
+                model,
+                store,
+                self.tokenizer,
+                self.concept,
+                self.forget,
+                self.fluency,
+                eta=eta,
+                seed=0,
+                k=self.recipe.data.store_top_k,
+            )
 
     # one training step, targets and fluency texts at hand
     def stand_ins(self) -> list[Text]:

@@ -1,7 +1,8 @@
 """The method as one would first write it, to measure against: right, and slow.
 
 One text at a time; every target computed anew over the whole vocabulary in double precision, each time its text comes up; three
-losses, three backward passes; sampling in a batch of one, token by token, with a key/value cache for each of the three streams.
+losses, three backward passes; sampling in a batch of one, token by token, with a key/value cache for each of the three streams,
+and the sampled tokens as what the texts teach.
 """
 
 import random

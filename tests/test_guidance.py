@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from efface.concept import Concept
-from efface.guidance import ErasedLogits, persona_ids, sample
+from efface.guidance import ErasedLogits, persona_ids, sample, sample_erased
 from efface.models import Loaded, load
-from efface.targets import erased_logprobs
+from efface.targets import SparseTarget, erased_logprobs
 from tests.conftest import ARCHITECTURES
 
 PERSONAS = ([20, 21, 22, 23], [30, 31])
@@ -73,3 +73,26 @@ def test_personas_are_seeded_and_name_the_concept(llama: Loaded, zorn: Concept) 
     assert one == same != other
     for ids in one:
         assert "the dragon of Zorn" in llama.tokenizer.decode(ids)
+
+
+def test_rows_that_end_leave_the_batch_and_take_their_distributions_along(llama: Loaded) -> None:
+    prompts, draws = [[7, 8, 9 + i] for i in range(6)], torch.rand(6, 12, generator=torch.Generator().manual_seed(0))
+    tilt = {"pad": 1, "eta": 0.5, "min_p": 0.02, "temperature": 2.0, "k": 4}
+
+    def sampled(rows: list[int], ends: set[int]) -> tuple[list[list[int]], list[SparseTarget]]:
+        chosen = [prompts[i] for i in rows]
+        return sample_erased(llama.model, chosen, [PERSONAS] * len(rows), draws[rows], ends=ends, **tilt)
+
+    whole, _ = sampled(list(range(6)), set())
+    ends = {new[2 * i] for i, new in enumerate(whole[:5])}  # rows end at different steps
+    tokens, erased = sampled(list(range(6)), ends)
+    assert len({len(new) for new in tokens}) > 2
+    for i, (new, target) in enumerate(zip(tokens, erased, strict=True)):
+        assert new == sampled([i], ends)[0][0]
+        assert len(target) == len(new)
+        for t in range(len(new)):
+            ids = prompts[i] + new[:t]
+            expert, novice = (next_logits(llama.model, persona + ids) for persona in PERSONAS)
+            expected = erased_logprobs(next_logits(llama.model, ids), expert, novice, eta=0.5, min_p=0.02).exp()
+            torch.testing.assert_close(target.logprobs[t].exp(), expected[target.ids[t].long()], atol=1e-4, rtol=1e-3)
+            assert expected[new[t]] > 0

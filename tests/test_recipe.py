@@ -5,6 +5,7 @@ import pytest
 from efface.errors import InputError
 from efface.presets import PRESETS
 from efface.recipe import build_recipe, read_recipe
+from efface.results import RunRecord
 
 NAMES = {"model": "m", "concept": "c"}
 
@@ -17,7 +18,7 @@ def test_preset_paper_is_the_papers() -> None:
     assert recipe.retain.target == "soft"
     assert recipe.fluency.eta is None  # eta of the erase term: texts are sampled from p_erased itself
     assert recipe.fluency.sees_prompt
-    assert not recipe.fluency.train_deflection
+    assert (recipe.fluency.target, recipe.fluency.train_deflection) == ("hard", False)
     assert (recipe.erase.marginal, recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0, 0)
     assert (recipe.fluency.temperature, recipe.fluency.no_repeat) == (1, 0)
     assert recipe.data.max_chars == 700
@@ -31,7 +32,7 @@ def test_preset_reference_is_the_public_codes() -> None:
     assert (lora.rank, lora.alpha, lora.dropout, lora.layers) == (256, 16, 0.05, "4-7")
     assert (recipe.erase.marginal, recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0, 0)
     assert (recipe.fluency.temperature, recipe.fluency.no_repeat) == (1, 0)
-    assert recipe.retain.target == "hard"
+    assert recipe.retain.target == recipe.fluency.target == "hard"
     assert (recipe.fluency.eta, recipe.fluency.sees_prompt, recipe.fluency.train_deflection) == (3, False, True)
     assert (train.lr, train.schedule, train.clip, train.batch_size, train.accumulation) == (5e-5, "constant", 0, 1, 4)
     assert recipe.dtype == "float32"
@@ -83,3 +84,13 @@ def test_recipe_files(tmp_path: Path) -> None:
         read_recipe(file)
     with pytest.raises(InputError, match="no recipe file"):
         read_recipe(tmp_path / "other.yaml")
+
+
+def test_a_record_of_an_older_version_says_what_it_did() -> None:
+    recipe = build_recipe({**NAMES, "preset": "reference"})
+    record = {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": []}
+    for was in (recipe, build_recipe({**NAMES, "fluency": {"target": "hard"}})):
+        settings = was.model_dump()
+        del settings["fluency"]["target"]
+        assert RunRecord.model_validate({**record, "recipe": settings}).recipe == was
+    assert RunRecord(**record, recipe=build_recipe(NAMES)).recipe.fluency.target == "soft"

@@ -32,7 +32,7 @@ def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zor
             "concept": "c",
             "dtype": "float32",
             "data": {"max_tokens": 32, "store_top_k": 300},
-            "fluency": {"texts": 4, "tokens": 12, "min_p": 0.0},
+            "fluency": {"texts": 4, "tokens": 12, "min_p": 0.0, "target": "hard"},
             "lora": {"layers": "1-2", "rank": 4},
             "train": {"steps": 20, "lr": 1e-3},
             "erase": erase,

@@ -170,7 +170,7 @@ def sample_erased(
     """Continue prompts by sampling from the erased distribution.
 
     Returns the new tokens of every prompt, with the end-of-text token if one came, and the erased distribution in the place of
-    each of them, before ``temperature``: its ``k`` likeliest tokens.
+    each of them, before ``temperature``: its ``k`` likeliest tokens (nothing of it without ``k``).
 
     All three streams of all rows go through the model together, with one key/value cache; rows that ended leave the batch.
 
@@ -202,12 +202,14 @@ def sample_erased(
             seen = [sampled[row] + [pad] * (step - len(sampled[row])) for row in alive.tolist()]  # a row that ended is padded
             logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)
         logprobs = erased_logprobs(logits, expert, novice, eta=eta, min_p=min_p)
-        likeliest, mass = SparseTarget.from_logprobs(logprobs, k).to("cpu"), (logprobs / temperature).softmax(-1).cumsum(-1)
+        mass = (logprobs / temperature).softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(mass, draw[alive, None] * mass[:, -1:], right=True).clamp(max=mass.shape[-1] - 1)[:, 0]
+        likeliest = SparseTarget.from_logprobs(logprobs, k) if k else None
         for place, (row, token) in enumerate(zip(alive.tolist(), tokens.tolist(), strict=True)):
             if not (sampled[row] and sampled[row][-1] in ends):
                 sampled[row].append(token)
-                erased[row].append(likeliest[place : place + 1])
+                if likeliest is not None:
+                    erased[row].append(likeliest[place : place + 1])
         going = torch.tensor([sampled[row][-1] not in ends for row in alive.tolist()], device=base.device)
         if not going.any():
             break
@@ -218,7 +220,7 @@ def sample_erased(
             alive, tokens, mask = alive[kept], tokens[kept], mask[rows_kept]
         new = tokens.repeat(3)[:, None]
         mask = torch.cat([mask, torch.ones_like(new)], dim=1)
-    return sampled, [SparseTarget.cat(parts) for parts in erased]
+    return sampled, [SparseTarget.cat(parts).to("cpu") for parts in erased] if k else []
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from efface.errors import InputError
 from efface.presets import PRESETS
 
+#: what a setting was before it existed
+BEFORE: dict[str, Any] = {"fluency": {"target": "hard"}}
+
 
 class Settings(BaseModel):
     """Base of all settings: frozen, and an unknown name is an error."""
@@ -242,6 +245,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise InputError(f"{path}: expected settings as 'name: value', got {type(settings).__name__}")
     return settings
+
+
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a finished run or search, whole: those that the version that wrote them did not have are what it did."""
+    return merge(BEFORE, settings)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

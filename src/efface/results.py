@@ -3,14 +3,14 @@
 import math
 import os
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from efface.errors import RunError
-from efface.recipe import AuditSettings, Recipe, one_line
+from efface.recipe import AuditSettings, Recipe, one_line, recorded
 
 
 class _Result(BaseModel):
@@ -106,6 +106,11 @@ class RunRecord(_Result):
     processes: int = 1
     sources: dict[str, str] = {}
     losses: list[dict[str, float]]
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _as_it_was(cls, recipe: Any) -> Any:
+        return recorded(recipe) if isinstance(recipe, Mapping) else recipe
 
 
 def proportion(hits: Sequence[bool], chance: float | None = None) -> Score:

@@ -53,6 +53,7 @@ def fold(box: str) -> str:
             break
         message.append(line)
     text = " ".join(part for part in message if part) or "wrong arguments"
+    text = re.sub(r"recipe\.(\S+): \d+ validation errors? for \w+ Value error, (.*?) \[type=.*", r"--\1: \2", text)
     return re.sub(
         r"recipe\.(\S+): \d+ validation errors? for \w+ (\S+) (.*?) \[type=.*?input_value=(.*?), input_type=.*",
         r"--\1.\2: \3, got \4",

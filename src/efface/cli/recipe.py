@@ -15,7 +15,7 @@ from efface.concept import concept_names, find_packs
 from efface.errors import InputError
 from efface.methods import complete_recipe
 from efface.presets import PRESETS
-from efface.recipe import Recipe, RecipeSettings, merge, nested, read_recipe
+from efface.recipe import Recipe, RecipeSettings, merge, nested, read_recipe, recorded
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _trial(number: str, args: Sequence[str]) -> dict[str, Any]:
         raise InputError(f"{file} is damaged; give the same 'efface tune' command again") from None
     if number not in chosen:
         raise InputError(f"--from-trial {number}: {file} has no such finished trial; there are: {', '.join(chosen) or 'none'}")
-    settings = merge(found["recipe"], nested(chosen[number]))
+    settings = merge(recorded(found["recipe"]), nested(chosen[number]))
     return {name: value for name, value in settings.items() if name not in ("model", "concept")}
 
 

@@ -1,6 +1,6 @@
 """Fluency texts: a prompt about the concept, continued by sampling from the erased distribution.
 
-The reference code calls this consistency data. What the student learns is that distribution, or only the sampled tokens.
+The reference code calls this consistency data. The student learns that distribution, or only the sampled tokens.
 """
 
 import random
