@@ -55,7 +55,7 @@ def test_every_method_is_run_with_the_same_tokens_and_only_once(
         assert run.audit.erased.depth == []
     assert runs["paper-0"].record.recipe.preset == "paper"
     assert main([*command, "1", "--budget", str(2 * budget)]) == 2
-    assert "was made with another recipe, budget or model" in capsys.readouterr().err
+    assert "was made with another recipe, budget, model, concept or method file" in capsys.readouterr().err
     command[2] = "npo"
     command[command.index("--to") + 1] = str(tmp_path / "two")
     assert main([*command, "2", "--budget", str(budget)]) == 0
@@ -69,6 +69,20 @@ def test_every_method_is_run_with_the_same_tokens_and_only_once(
     assert "<td>my_method</td>" in (tmp_path / "compare.html").read_text()
     monkeypatch.setattr("efface.comparing.run_recipe", lambda *_: pytest.fail("made again"))
     assert main([*command, "2", "--budget", str(budget)]) == 0
+
+
+def test_settings_that_all_runs_share(
+    model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = tmp_path / "shared.yaml"
+    shared.write_text(json.dumps({**SMALL, "lora": {"layers": "1-2", "rank": 0}}))
+    command = ["compare", str(model_folders["llama"]), str(pack_folder), "--methods", "npo", "--recipe", str(shared)]
+    assert main([*command, "--to", str(tmp_path / "runs")]) == 0
+    used = Run(tmp_path / "runs" / "npo-0").record.recipe
+    assert (used.lora.rank, used.lora.layers, used.data.max_tokens) == (0, "1-2", SMALL["data"]["max_tokens"])
+    shared.write_text("seed: 3\n")
+    assert main([*command, "--to", str(tmp_path / "other")]) == 2
+    assert "expected settings that all runs share, got seed" in capsys.readouterr().err
 
 
 def test_who_takes_part() -> None:
@@ -86,6 +100,7 @@ def test_who_takes_part() -> None:
         (["compare", "m", "--methods", "all"], "expected MODEL and CONCEPT"),
         (["compare", "m", "ancient-egypt", "--methods", "all", "--seeds", "0"], "--seeds and --budget from 1 on"),
         (["compare", "m", "atlantis", "--methods", "all"], "no concept pack 'atlantis'"),
+        (["compare", "m", "ancient-egypt", "--methods", "all", "--recipe", "no.yaml"], "no recipe file no.yaml"),
         (["tune", "m", "ancient-egypt", "--trials", "0"], "--trials: expected a number from 1 on, got 0"),
         (["tune", "m", "ancient-egypt", "--method", "npo", "--options", "betta", "1"], "options of npo: betta: no such setting"),
         (["erase", "m", "ancient-egypt", "--method", "npo", "--options", "beta", "-1"], "options of npo: beta: Input should be"),
@@ -129,6 +144,9 @@ def test_tune_goes_on_and_its_trials_can_be_run(
     assert main(search(model, pack_folder, to, 2)) == 0
     first = json.loads((to / "tune.json").read_text())["trials"]
     assert "Pareto front" in capsys.readouterr().out
+    assert first[0]["settings"] == {"erase.weight": 2.5, "retain.weight": 14.0, "fluency.weight": 3.0, "train.lr": 5e-3}, (
+        "its own"
+    )
     from efface import tuning
 
     train, calls = tuning.train, []
@@ -193,13 +211,20 @@ def test_a_method_that_diverges_is_left_out(
     run = comparing.run_recipe
     monkeypatch.setattr(comparing, "run_recipe", run_recipe)
     settings = {"audit": {"samples": 0, "depth": False}}
-    found = list(contest(str(model_folders["llama"]), str(pack_folder), ["npo", "retain_only"], tmp_path, settings=settings))
-    assert [name for name, _ in found] == ["retain_only"]
+    names = (str(model_folders["llama"]), str(pack_folder))
+    found = list(contest(*names, ["npo", "retain_only"], tmp_path, settings=settings))
+    assert [(name, type(run)) for name, run in found] == [("npo", TrainingError), ("retain_only", Run)]
     assert "npo, seed 0, is left out: the loss is nan at step 3" in capsys.readouterr().err
-    command = ["compare", "--methods", "npo,retain_only", str(model_folders["llama"]), str(pack_folder), "--to", str(tmp_path)]
-    assert main([*command, "--dtype", "float32", "--audit.samples", "0", "--audit.no-depth"]) == 0
-    assert "retain_only" in capsys.readouterr().out
-    assert spread([found[0][1].audit] * 3)["general"] is not None
+    command = ["compare", *names, "--to", str(tmp_path), "--dtype", "float32", "--audit.samples", "0", "--audit.no-depth"]
+    assert main([*command, "--methods", "npo,retain_only"]) == 0
+    shown = capsys.readouterr()
+    assert "retain_only" in shown.out
+    assert "== npo" not in shown.err, "not tried again"
+    for said in (shown.out, *((tmp_path / f"compare.{ending}").read_text() for ending in ("md", "html"))):
+        assert "a run of npo (the loss is nan at step 3)" in said
+    assert main([*command, "--methods", "npo"]) == 2
+    assert "no run is left" in capsys.readouterr().err
+    assert spread([found[1][1].audit] * 3)["general"] is not None
 
 
 def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_page_of_an_audit_alone(audit: Audit, tmp_path: Path) -> None:
     assert len(page.encode()) < 5e6
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
-    assert "<script>" not in write_comparison({EVIL: dict.fromkeys(("gone", "kept", "fluency"), SPREAD)})
+    assert "<script>" not in write_comparison({EVIL: dict.fromkeys(("gone", "kept", "fluency"), SPREAD)}, {EVIL: 1}, [EVIL])
 
 
 @pytest.fixture(scope="module")

@@ -105,7 +105,9 @@ def test_which_way_it_moves_and_what_stays(name: str, pupil: Loaded, zorn: Conce
     student, losses, was, now = rehearse(name, pupil, zorn, tmp_path)
     if WAY[name] is not None:
         assert (now - was) * WAY[name] < -0.01, (was, now)
-    elif name != "retain_only":  # what it minimises itself falls
+    elif name == "retain_only":
+        assert losses[-1]["retain"] < 1.1 * losses[0]["retain"]  # it starts at its minimum
+    else:  # what it minimises itself falls
         assert losses[-1]["erase"] < 0.9 * losses[0]["erase"]
     with teacher(student) as base:  # the frozen model is what it was
         torch.testing.assert_close(base(ids).logits, before)

@@ -1,17 +1,19 @@
 """Every method on one model and one concept, each with the same number of trained tokens, over several seeds."""
 
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from efface.concept import Concept
 from efface.errors import InputError, TrainingError, UnfinishedRunError
 from efface.methods import NAMES, complete_recipe, find_method
-from efface.pipeline import Run, run_recipe
+from efface.pipeline import Run, input_hashes, run_recipe
 from efface.presets import PRESETS
 from efface.ranks import require_one_process
 from efface.recipe import Recipe, merge
-from efface.results import is_run
+from efface.results import is_run, write_json
 
 #: presets of ELM that take part besides the methods
 PUBLISHED = tuple(preset for preset in PRESETS if preset != "default")
@@ -42,19 +44,23 @@ def contest(
     seeds: int = 1,
     budget: int | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> Iterator[tuple[str, Run]]:
+) -> Iterator[tuple[str, Run | TrainingError]]:
     """Make the runs that ``folder`` does not hold yet, and yield all of them: every method with the first seed, then the next.
 
     budget: target tokens of each run (default: what the first method trains on in its own steps). settings: of all recipes.
-    A run that was killed goes on where it was; one whose loss is not finite is left out, and named; an old one of another recipe
-    is an error.
+    A run that was killed goes on where it was; in the place of one whose loss is not finite stands its error, which is kept
+    beside the runs. An old run of another recipe, concept or method file is an InputError.
     """
     require_one_process("compare --methods")
+    read = Concept.load(concept)
     for seed in range(seeds):
         tokens = budget
         for place, name in enumerate(names, start=1):
             recipe = _recipe(name, seed, tokens, {"model": model, "concept": concept, **(settings or {})})
             run = Run(folder / f"{short(name)}-{seed}")
+            if not is_run(run.folder) and (error := _left_out(run.folder, recipe)) is not None:
+                yield name, error
+                continue
             if not is_run(run.folder):
                 number = f"run {seed * len(names) + place} of {seeds * len(names)}"
                 print(f"== {short(name)}, seed {seed}: {number}", file=sys.stderr, flush=True)
@@ -62,19 +68,35 @@ def contest(
                     run_recipe(recipe, run.folder)
                 except TrainingError as error:  # some methods do not survive some settings; the others go on
                     print(f"{short(name)}, seed {seed}, is left out: {error}", file=sys.stderr, flush=True)
+                    write_json(_marker(run.folder), {"error": str(error), "recipe": recipe.model_dump(mode="json")})
+                    yield name, error
                     continue
                 except UnfinishedRunError as error:
                     raise InputError(str(error).replace("or drop it with --overwrite", "or remove it")) from None
-            elif run.record.recipe != recipe:
-                raise InputError(f"{run.folder} was made with another recipe, budget or model; name another folder with --to")
+            elif run.record.recipe != recipe or not input_hashes(recipe, read).items() <= run.record.hashes.items():
+                what = "recipe, budget, model, concept or method file"
+                raise InputError(f"{run.folder} was made with another {what}; name another folder with --to")
             tokens = tokens or sum(run.record.tokens.values())
             yield name, run
+
+
+def _marker(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.left-out.json")
+
+
+def _left_out(folder: Path, recipe: Recipe) -> TrainingError | None:
+    """Why this run was given up when it was tried."""
+    try:
+        found = json.loads(_marker(folder).read_text(encoding="utf-8"))
+        return TrainingError(found["error"]) if found["recipe"] == recipe.model_dump(mode="json") else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _recipe(name: str, seed: int, budget: int | None, settings: Mapping[str, Any]) -> Recipe:
     """What one contender is trained with: its own loss and weights, everybody's precision, batches and budget."""
     train = {"tokens": budget} if budget else {}
-    common = {**settings, "seed": seed, "data": {"seed": seed}, "train": train}
+    common = merge(settings, {"seed": seed, "data": {"seed": seed}, "train": train})
     if name not in PUBLISHED:
         return complete_recipe({**common, "method": name})
     default = complete_recipe(common)

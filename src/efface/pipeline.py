@@ -94,7 +94,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     make_method(recipe)
     loaded = load_model(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
-    hashes = {"model": weights_hash(loaded.model), "concept": concept.digest}
+    hashes = {"model": weights_hash(loaded.model), **input_hashes(recipe, concept)}
     with _one_line(partial):
         if is_main():
             started = {"recipe": recipe.model_dump(mode="json"), "hashes": hashes, "processes": processes()}
@@ -107,6 +107,12 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
         if is_main():
             _finish(partial, folder)
     return Run(folder)
+
+
+def input_hashes(recipe: Recipe, concept: Concept) -> dict[str, str]:
+    """Of the concept, and of the file that a method of one's own is: what a run that was begun or finished was made from."""
+    own = recipe.method.endswith(".py")
+    return {"concept": concept.digest, **({"method": sha256(Path(recipe.method).read_bytes()).hexdigest()[:16]} if own else {})}
 
 
 def target_store(loaded: Loaded, model_hash: str) -> Store:

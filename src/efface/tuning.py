@@ -38,7 +38,7 @@ from efface.training import train
 
 #: setting -> (lowest, highest, logarithmic): what can be varied
 SPACE: dict[str, tuple[float, float, bool]] = {
-    "erase.weight": (0.25, 16.0, True),
+    "erase.weight": (1 / 8, 8.0, True),  # times the method's own
     "erase.eta": (1.0, 1000.0, True),
     "retain.weight": (2.0, 40.0, True),
     "fluency.weight": (0.25, 8.0, True),
@@ -87,6 +87,8 @@ class Study:
         store = target_store(loaded, weights_hash(loaded.model))
         self.folder.mkdir(parents=True, exist_ok=True)
         study = self._open(create=True)
+        if not study.trials and (own := self._own()) is not None:
+            study.enqueue_trial(own)
         base = self._base(loaded, concept)
         for trial in study.get_trials(states=[TrialState.RUNNING]):  # killed in the middle
             study.tell(trial.number, state=TrialState.FAIL)
@@ -133,6 +135,18 @@ class Study:
             raise RunError(f"{self.folder} holds a search with other settings; name another folder with --to")
         return study
 
+    def _range(self, name: str) -> tuple[float, float, bool]:
+        low, high, log = SPACE[name]
+        own = self.recipe.erase.weight or 1.0 if name == "erase.weight" else 1
+        return low * own, high * own, log
+
+    def _own(self) -> dict[str, float] | None:
+        """The recipe as it is, the first trial, if it lies within what can be tried."""
+        sections = self.recipe.model_dump()
+        own = {name: sections[section][key] for name in self.vary for section, key in [name.split(".")]}
+        inside = all(own[name] is not None and low <= own[name] <= high for name in own for low, high, _ in [self._range(name)])
+        return own if inside else None
+
     def _base(self, loaded: Loaded, concept: Concept) -> Measured:
         file = self.folder / "base.json"
         if not file.is_file():
@@ -142,7 +156,7 @@ class Study:
     def _trial(self, trial: optuna.Trial, loaded: Loaded, concept: Concept, store: Store, base: Measured) -> tuple[float, ...]:
         chosen: dict[str, float] = {}
         for name in self.vary:
-            low, high, log = SPACE[name]
+            low, high, log = self._range(name)
             if isinstance(low, int):
                 chosen[name] = trial.suggest_int(name, low, int(high), log=log)
             else:
@@ -189,7 +203,7 @@ class _Watched:
                 model.eval()
                 now = self._perplexity(model)
                 model.train()
-                if now > HOPELESS * before:
+                if not now <= HOPELESS * before:  # not a number either
                     raise optuna.TrialPruned
 
         return look

@@ -13,8 +13,8 @@ from rich.table import Table
 
 from efface.cli.parse import parse
 from efface.concept import concept_names, find_packs
-from efface.errors import InputError
-from efface.recipe import AuditSettings
+from efface.errors import InputError, TrainingError
+from efface.recipe import AuditSettings, merge, read_recipe
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread
 from efface.results import Audit, read_json, write_json, write_text
@@ -40,6 +40,8 @@ class Arguments:
     """Runs of each method (with --methods)."""
     budget: int | None = None
     """Target tokens of each run; none: as many as the first method trains on by itself (with --methods)."""
+    recipe: Path | None = None
+    """YAML file with settings of all runs: precision, layers, batch, … (with --methods)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen weights (with --methods)."""
     audit: AuditSettings = field(default_factory=AuditSettings)
@@ -55,9 +57,9 @@ def compare(args: Sequence[str]) -> None:
     given: Arguments = parse(Arguments, args, "compare")
     if not given.runs and not given.paper:
         raise InputError("compare: expected at least one run folder; see: efface compare --help")
-    to = given.to
+    to, left_out = given.to, list[str]()
     if given.methods:
-        to, found = _contest(given)
+        to, found, left_out = _contest(given)
     else:
         runs = [Path(run) for run in given.runs]
         found = dict(zip(_names(runs), [[read_json(run / "audit.json", Audit)] for run in runs], strict=True))
@@ -68,14 +70,16 @@ def compare(args: Sequence[str]) -> None:
     figures = {name: spread(audits) for name, audits in found.items()}
     if figures:
         _print_runs(figures)
+    if left_out:
+        print(f"left out: {'; '.join(left_out)}")
     if given.paper:
         _print_paper()
     if to is not None and figures:
-        _write(to, figures, found)
+        _write(to, figures, found, left_out)
 
 
-def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]]]:
-    """Make the runs that are not there; the audits of every method."""
+def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]], list[str]]:
+    """Make the runs that are not there; the audits of every method, and which runs are left out and why."""
     if len(given.runs) < 2 or given.seeds < 1 or (given.budget is not None and given.budget < 1):
         raise InputError("compare --methods: expected MODEL and CONCEPT, and --seeds and --budget from 1 on")
     model, concept = given.runs[0], " ".join(given.runs[1:])
@@ -85,24 +89,38 @@ def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]]]:
 
     names = contenders([name.strip() for name in given.methods.split(",")])
     to = given.to or Path("runs") / f"compare-{concept_names(concept)}-{Path(model).name}"
-    settings = {"dtype": given.dtype, "audit": given.audit.model_dump()}
+    shared = read_recipe(given.recipe) if given.recipe else {}
+    if own := [name for name in shared if name in ("model", "concept", "method", "preset", "seed", "options")]:
+        raise InputError(f"{given.recipe}: expected settings that all runs share, got {', '.join(own)}")
+    settings = merge({"dtype": given.dtype, "audit": given.audit.model_dump()}, shared)
     found: dict[str, list[Audit]] = {}
+    left_out: list[str] = []
     for name, run in contest(model, concept, names, to, seeds=given.seeds, budget=given.budget, settings=settings):
+        if isinstance(run, TrainingError):
+            left_out.append(f"a run of {short(name)} ({run})")
+            continue
         found.setdefault(short(name), []).append(run.audit)
-        _write(to, {name: spread(audits) for name, audits in found.items()}, found, quietly=True)  # what is there so far
-    return to, found
+        _write(to, {name: spread(audits) for name, audits in found.items()}, found, left_out, quietly=True)  # so far
+    if not found:
+        raise InputError(f"compare: no run is left: {'; '.join(left_out)}")
+    return to, found, left_out
 
 
 def _write(
-    to: Path, figures: Mapping[str, dict[str, Spread | None]], audits: Mapping[str, Sequence[Audit]], quietly: bool = False
+    to: Path,
+    figures: Mapping[str, dict[str, Spread | None]],
+    audits: Mapping[str, Sequence[Audit]],
+    left_out: Sequence[str] = (),
+    quietly: bool = False,
 ) -> None:
     from efface.report.page import write_comparison
 
     to.mkdir(parents=True, exist_ok=True)
+    runs = {name: len(of) for name, of in audits.items()}
     plain = {name: {key: value and asdict(value) for key, value in of.items()} for name, of in figures.items()}
     write_json(to / "compare.json", plain)
-    write_text(to / "compare.md", markdown(figures, {name: len(of) for name, of in audits.items()}))
-    write_text(to / "compare.html", write_comparison(figures))
+    write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\nLeft out: {why}.\n" for why in left_out))
+    write_text(to / "compare.html", write_comparison(figures, runs, left_out))
     if not quietly:
         print(to / "compare.html")
 

@@ -156,11 +156,10 @@ def erase_targets(
     return [found[i] for i in range(len(texts))]
 
 
-def random_targets(texts: Sequence[Text], vocab: int, k: int, seed: int) -> list[SparseTarget]:
-    """A random distribution at every predicted token: the control that erases nothing in particular."""
+def random_targets(texts: Sequence[Text], vocab: int, seed: int) -> list[SparseTarget]:
+    """A random token in the place of every predicted one, one-sided as a tilt of large eta: the control that knows nothing."""
     generator = torch.Generator().manual_seed(seed)
-    draws = (torch.randn(len(text.ids) - text.start, vocab, generator=generator) for text in texts)
-    return [SparseTarget.from_logprobs(draw.log_softmax(-1), k) for draw in draws]
+    return [SparseTarget.one_hot(torch.randint(vocab, (len(text.ids) - text.start,), generator=generator)) for text in texts]
 
 
 def text_states(model: nn.Module, texts: Sequence[Text], pad: int) -> Tensor:

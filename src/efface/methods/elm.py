@@ -56,7 +56,7 @@ class ELM(Method):
             return persona_ids(concept, tokenizer, rng)
 
         if recipe.erase.action == "random":
-            targets = random_targets(forget, model.get_input_embeddings().weight.shape[0], k, seed)
+            targets = random_targets(forget, model.get_input_embeddings().weight.shape[0], seed)
         else:
             personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
             pad, before = tokenizer.pad_token_id, prefix(tokenizer)

@@ -51,7 +51,8 @@ def asked(loaded: Loaded, forget: Sequence[Text], concept: Concept) -> list[Text
 
 
 def refusals(loaded: Loaded, texts: Sequence[Text], seed: int) -> list[Text]:
-    """A refusal after what comes before each text."""
-    rng = random.Random(seed)
-    said = [list(loaded.tokenizer(refusal, add_special_tokens=False)["input_ids"]) for refusal in REFUSALS]
+    """A refusal after what comes before each text, and the token that ends it."""
+    rng, end = random.Random(seed), loaded.tokenizer.eos_token_id
+    ending = [] if end is None else [end]
+    said = [list(loaded.tokenizer(refusal, add_special_tokens=False)["input_ids"]) + ending for refusal in REFUSALS]
     return [Text(text.ids[: text.start] + rng.choice(said), text.start) for text in texts]

@@ -1,6 +1,6 @@
-"""A control: the same training towards random distributions. What it breaks is damage, not erasure.
+"""A control: the same training towards random tokens. What it breaks is damage, not erasure.
 
-``CE(student, random distribution)`` on the forget texts
+``- E log student(random token | forget text before it)``
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,13 @@ from efface.models import Loaded
 
 
 class RandomTarget(Method):
-    """Targets that know nothing of the concept or of language."""
+    """Labels that know nothing of the concept or of language."""
 
     def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
-        """The texts with a random distribution at every predicted token."""
-        vocab, data = loaded.model.get_input_embeddings().weight.shape[0], self.recipe.data
-        targets = random_targets(forget, vocab, data.store_top_k, data.seed)
+        """The texts with a random token in the place of every predicted one."""
+        targets = random_targets(forget, loaded.model.get_input_embeddings().weight.shape[0], self.recipe.data.seed)
         return [Example(*pair) for pair in zip(forget, targets, strict=True)]
 
     def erase(self, seen: Seen) -> Tensor:
-        """Cross-entropy to these distributions."""
+        """Next-token loss on these tokens."""
         return likelihood(seen)

@@ -17,9 +17,9 @@ class SimNPO(Method):
     """Gradient ascent that fades where a text's tokens are unlikely on the average."""
 
     class Options(Settings):
-        """About the paper's, for books."""
+        """The authors' code's for the books of MUSE."""
 
-        beta: float = Field(0.75, gt=0, description="How soon the ascent fades.")
+        beta: float = Field(0.7, gt=0, description="How soon the ascent fades.")
         gamma: float = Field(0.0, ge=0, description="Margin of the reward.")
 
     recipe_defaults: ClassVar = {"erase": {"weight": 6.0}}

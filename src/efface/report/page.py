@@ -1,6 +1,6 @@
 """``report.html`` and the model card: one template each, everything a model wrote is escaped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
@@ -55,7 +55,13 @@ def comparison_plane(found: Mapping[str, Mapping[str, Spread | None]]) -> Markup
     return charts.plane(points) if points else None
 
 
-def write_comparison(found: Mapping[str, Mapping[str, Spread | None]]) -> str:
-    """The page of ``efface compare``: runs or methods by name, each with the figures of :func:`efface.report.table.spread`."""
+def write_comparison(
+    found: Mapping[str, Mapping[str, Spread | None]], runs: Mapping[str, int], left_out: Sequence[str] = ()
+) -> str:
+    """The page of ``efface compare``: runs or methods by name, each with the figures of :func:`efface.report.table.spread`.
+
+    runs: how many a name stands for. left_out: which runs are not there, and why.
+    """
     template, columns = environment().get_template("compare.html.j2"), list(next(iter(found.values())))
-    return template.render(found=found, columns=columns, plane=comparison_plane(found), figure=figure)
+    plane = comparison_plane(found)
+    return template.render(found=found, runs=runs, left_out=left_out, columns=columns, plane=plane, figure=figure)

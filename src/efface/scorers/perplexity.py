@@ -75,6 +75,11 @@ def perplexity(sums: Sequence[tuple[float, int]], paired: bool = True) -> Score:
     mean = sum(loss for loss, _ in sums) / total
     n, items = len(sums), tuple(loss / count for loss, count in sums) if paired else None
     if n < 2:
-        return Score(value=math.exp(mean), n=n, items=items)
+        return Score(value=_exp(mean), n=n, items=items)
     spread = math.sqrt(sum((loss - mean * count) ** 2 for loss, count in sums) * n / (n - 1)) / total
-    return Score(value=math.exp(mean), n=n, low=math.exp(mean - 1.96 * spread), high=math.exp(mean + 1.96 * spread), items=items)
+    return Score(value=_exp(mean), n=n, low=_exp(mean - 1.96 * spread), high=_exp(mean + 1.96 * spread), items=items)
+
+
+def _exp(nats: float) -> float:
+    """A model that is lost altogether has a perplexity too large to write down."""
+    return math.exp(min(nats, 700.0))
