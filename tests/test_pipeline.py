@@ -138,6 +138,27 @@ def test_an_unfinished_run_of_another_recipe_is_not_mixed_in(job: dict[str, Any]
     assert erase(**{**job, "seed": 1, "overwrite": True}).record.recipe.seed == 1
 
 
+def test_what_is_replaced_is_whole_until_the_new_run_is(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    folder = erase(**job).folder
+    again = {**job, "seed": 1, "overwrite": True}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", killed)
+        with pytest.raises(KeyboardInterrupt):
+            erase(**again)
+    assert Run(folder).record.recipe.seed == 0
+    rename = Path.rename
+    with monkeypatch.context() as patch:  # the old one is out of the way, the new one has no name yet
+        patch.setattr(Path, "rename", lambda path, to: rename(path, to) if path == folder else killed())
+        with pytest.raises(KeyboardInterrupt):
+            erase(**again)
+    assert not folder.exists()
+    assert erase(**again).record.recipe.seed == 1
+    assert sorted(path.name for path in folder.parent.iterdir() if path.name.startswith(folder.name)) == [folder.name]
+
+
 def test_a_pack_that_changed_meanwhile_is_another_run(
     job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,11 +15,12 @@ from safetensors.torch import load_file
 from efface.concept import Concept
 from efface.data.collate import Collator
 from efface.data.store import Store
-from efface.errors import ModelError
+from efface.errors import InputError, ModelError
 from efface.methods import make_method
 from efface.models import Loaded, attach_adapter, decoder_layers, load
 from efface.pipeline import LOSSES, Run, erase
 from efface.recipe import build_recipe
+from efface.training import last_checkpoint
 
 SMALL: dict[str, Any] = {
     "dtype": "float32",
@@ -74,6 +75,31 @@ def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
     assert two.record.hashes == record.hashes
     assert two.record.losses == record.losses
     assert not partial.exists()
+
+
+@pytest.mark.parametrize(
+    "split", [{"ACCELERATE_USE_FSDP": "true"}, {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}]
+)
+def test_a_model_in_pieces_is_one_line(split: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, value in split.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="FSDP and ZeRO-3 are not supported"):
+        erase("m", "ancient-egypt", to=tmp_path / "run")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_checkpoint_of_two_processes_is_whole_when_both_have_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in (2, 4):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+        for process in (0, 1):
+            torch.save({}, tmp_path / f"checkpoint-{step}" / f"rng_state_{process}.pth")
+    late = tmp_path / "checkpoint-4" / "rng_state_1.pth"
+    late.write_bytes(late.read_bytes()[:-9])
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4"), "of one process these files are not"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
+    assert not late.parent.exists()
 
 
 def test_checkpointing_changes_nothing_but_memory(llama: Loaded, zorn: Concept) -> None:

@@ -53,17 +53,17 @@ def test_an_entry_is_built_once_and_everything_that_enters_counts() -> None:
     assert not [path for path in folder().iterdir() if path.suffix != ".safetensors"]
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "foreign"])
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty", "another's"])
 def test_a_damaged_entry_is_built_again(damage: str) -> None:
     build = Builder()
     (expected,) = ask(build, ["x"])
     (path,) = folder().iterdir()
     whole = path.read_bytes()
     path.unlink()  # what was read is still mapped
-    if damage == "foreign":
-        ask(build, ["other"])
+    if damage == "another's":
+        Store({"model": "a"}).entries("erase", ["other"], lambda _: build(7))
         (other,) = folder().iterdir()
-        path.write_bytes(other.read_bytes()[:-3] + b"abc")
+        path.write_bytes(other.read_bytes())  # whole, under a name that is not its own
     else:
         path.write_bytes({"flipped": whole[:-1] + bytes([whole[-1] ^ 1]), "cut": whole[:-9], "empty": b""}[damage])
     build.built.clear()
@@ -162,12 +162,29 @@ def test_eta_temperature_and_top_k_change_without_the_model(llama: Loaded, monke
         torch.testing.assert_close(got, exact, atol=1e-4, rtol=0)
 
 
+def test_what_the_store_does_not_hold_is_asked_of_the_model(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store({"model": "llama"})
+    erase_targets(llama.model, store, TEXTS, PERSONAS, 1, EraseSettings(), k=9)
+    monkeypatch.setattr(type(llama.model), "forward", None)
+    for settings in (EraseSettings(temperature=5.0), EraseSettings(eta=2000.0), EraseSettings(top_k=None)):
+        with pytest.raises(TypeError):
+            erase_targets(llama.model, store, TEXTS, PERSONAS, 1, settings, k=9)
+
+
 def test_hard_and_soft_retain_targets_are_one_entry(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store({"model": "llama"})
     soft = retain_targets(llama.model, store, TEXTS, 1, soft=True, k=5)
     monkeypatch.setattr(type(llama.model), "forward", None)
     hard = retain_targets(llama.model, store, TEXTS, 1, soft=False, k=5)
     assert all(torch.equal(one.likeliest(), other.ids[:, 0]) for one, other in zip(soft, hard, strict=True))
+
+
+def test_filling_a_store_that_is_too_small_is_an_error(
+    model_folders: dict[str, Path], pack_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EFFACE_STORE_GB", "0.000001")
+    with pytest.raises(InputError, match=r"entries could not be kept; expected room .* EFFACE_STORE_GB \(1e-06\)"):
+        prepare(str(model_folders["llama"]), str(pack_folder), data={"max_tokens": 16}, fluency={"texts": 2, "tokens": 8})
 
 
 def test_filling_a_store_that_cannot_be_written_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

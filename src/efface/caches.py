@@ -90,6 +90,8 @@ class SharedPrefixes:
                 options = {"attention_mask": self.mask, "position_ids": at, "past_key_values": self.filled}
                 model(input_ids=ids, use_cache=True, logits_to_keep=1, **options)
                 self.usable = self._agrees()
+            except torch.OutOfMemoryError:
+                raise
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
                 self.usable = False
             if not self.usable:

@@ -21,10 +21,10 @@ from typing import Any
 from efface.concept import Concept, Split, concept_names
 from efface.data.collate import Example
 from efface.data.store import Store, limit, require_writable
-from efface.errors import EffaceError, RunError, UnfinishedRunError
+from efface.errors import EffaceError, InputError, RunError, UnfinishedRunError
 from efface.methods import complete_recipe, make_method
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
-from efface.ranks import is_main, processes, rank, wait
+from efface.ranks import is_main, processes, rank, require_whole_model, wait
 from efface.recipe import Recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, is_run, read_json, write_json
@@ -72,8 +72,13 @@ def prepare(model: str, concept: str, **settings: Any) -> dict[str, int]:
 def prepare_recipe(recipe: Recipe) -> dict[str, int]:
     """What :func:`prepare` does, for a recipe. Killed, it goes on with what is in the store when it is called again."""
     require_writable()
+    require_whole_model()
     concept, loaded = Concept.load(recipe.concept), load_model(recipe)
-    corpora = make_method(recipe).prepare(loaded, concept, target_store(loaded, weights_hash(loaded.model)))
+    store = target_store(loaded, weights_hash(loaded.model))
+    corpora = make_method(recipe).prepare(loaded, concept, store)
+    if lost := store.lost():
+        room = f"expected room for all of them on the disk and below EFFACE_STORE_GB ({limit() / 1e9:g})"
+        raise InputError(f"prepare: {lost} of {len(store.asked)} entries could not be kept; {room}")
     return {term: sum(example.tokens for example in examples) for term, examples in corpora.items()}
 
 
@@ -86,6 +91,7 @@ def default_folder(recipe: Recipe) -> Path:
 
 def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool = False, split: Split = "test") -> Run:
     """Do all of it: prepare, train, measure, report. Raises an EffaceError before anything is written if the input is wrong."""
+    require_whole_model()
     folder = Path(to) if to is not None else default_folder(recipe)
     _check_folder(folder, overwrite)
     partial = folder.with_name(folder.name + ".partial")
@@ -169,9 +175,12 @@ def _finish(partial: Path, folder: Path) -> None:
     for leftover in ("checkpoints", LOSSES):
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(old)  # removed bit by bit, it would look like no run
     partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     (folder / "started.json").unlink()
 
 

@@ -43,6 +43,13 @@ def from_first(tensor: Any) -> None:
         torch.distributed.broadcast(tensor, 0)
 
 
+def require_whole_model() -> None:
+    """Raises InputError where a launcher would split the weights: targets and audit read the whole model in one process."""
+    zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
+    if zero or os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        raise InputError("FSDP and ZeRO-3 are not supported; keep the model whole in each process (DDP), or use --device-map")
+
+
 def require_one_process(verb: str) -> None:
     """Raises InputError under a launcher, for work that is many runs one after the other."""
     if processes() > 1:

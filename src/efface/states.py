@@ -1,5 +1,6 @@
 """What a model computes before its output layer, and that layer alone: losses and targets never hold all logits at once."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -74,6 +75,7 @@ def without_padding(model: PeftModel) -> Iterator[None]:
     before = model.config._attn_implementation
     try:
         if model.device.type == "cpu" and not _try(model):
+            print("this model cannot read texts behind each other in one row; batches are padded", file=sys.stderr)
             model.set_attn_implementation("eager")
         yield
     finally:

@@ -131,7 +131,7 @@ def mean_prediction(targets: Iterable[SparseTarget], vocab: int) -> Float[Tensor
 
 @dataclass(frozen=True)
 class Candidates:
-    """What decides the erased distribution for eta from 0 to 1,000, any temperature and a small top-k.
+    """What decides the erased distribution for eta from 0 to 1,000, temperatures to 2 and a small top-k.
 
     ids ``[n, k]``, base ``[n, k]``: log p, lift ``[n, k]``: log p(novice) - log p(expert).
     """
@@ -142,7 +142,7 @@ class Candidates:
 
     #: the likeliest tokens at each eta are kept: many where the distribution is flat, few where it is nearly one-hot
     SHARES = ((0.0, 64), (1.0, 48), (3.0, 40), (10.0, 32), (30.0, 24), (100.0, 24), (1000.0, 24))
-    MOST_TOKENS, MOST_ETA = 64, 1000.0
+    MOST_TOKENS, MOST_ETA, MOST_TEMPERATURE = 64, 1000.0, 2.0
 
     @classmethod
     def choose(

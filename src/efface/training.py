@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from zipfile import is_zipfile
 
 import torch
 from peft import PeftModel
@@ -100,14 +101,19 @@ class _AfterStep(TrainerCallback):  # type: ignore[misc]
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that a kill cut short (its state is written last) is removed."""
+    """The newest whole checkpoint; one that a kill cut short is removed.
+
+    Its state is written last, by the first process; the others may be slower with theirs.
+    """
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
         try:
             json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
+            whole = processes() == 1 or all(is_zipfile(Path(newest) / f"rng_state_{i}.pth") for i in range(processes()))
         except (OSError, json.JSONDecodeError):
-            shutil.rmtree(newest)
-        else:
+            whole = False
+        if whole:
             return str(newest)
+        shutil.rmtree(newest)
     return None
 
 

@@ -2,8 +2,8 @@
 
 An entry is one safetensors file whose name is the hash of everything that decides its content. It is written under another
 name and renamed, so a reader sees a whole entry or none; two processes that build the same one put the same content there. A
-damaged entry is found by its checksum, removed and built again. The least recently used entries go when the store outgrows its
-limit.
+damaged entry, or one that stands under another's name, is found by its checksum, removed and built again. The least recently
+used entries go when the store outgrows its limit.
 """
 
 import hashlib
@@ -13,9 +13,10 @@ import os
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from efface.errors import InputError
 from efface.progress import Bar
 from efface.ranks import wait
 
-FORMAT = 1  # raise it when the meaning of an entry changes
+FORMAT = 2  # raise it when the meaning of an entry changes
 SUFFIX, PART = ".safetensors", ".part"
 Tensors = dict[str, Tensor]
 
@@ -54,10 +55,12 @@ class Store:
 
     context: Mapping[str, str]
     share: tuple[int, int] = (0, 1)
+    asked: set[str] = field(default_factory=set, compare=False)
 
     def entries(self, kind: str, parts: Sequence[Any], build: Callable[[int], Tensors]) -> list[Tensors]:
         """The entry of each of ``parts`` (anything that JSON can hold), in order; ``build(i)`` makes a missing one."""
         names = [self._name(kind, part) for part in parts]
+        self.asked.update(names)
         rank, processes = self.share
         found: dict[int, Tensors] = {}
         with Bar(f"{kind} targets" if kind != "fluency" else "fluency texts", len(parts)) as bar:
@@ -79,6 +82,10 @@ class Store:
         missing = any(read(folder() / self._name(kind, part)) is None for part in parts)
         wait()  # all have looked before one of them writes
         return missing
+
+    def lost(self) -> int:
+        """How many of the entries that were asked for are not there now."""
+        return sum(not (folder() / name).is_file() for name in self.asked)
 
     def _name(self, kind: str, part: Any) -> str:
         key = json.dumps([FORMAT, kind, dict(self.context), part], sort_keys=True)
@@ -122,15 +129,15 @@ def read(path: Path) -> Tensors | None:
         with safe_open(path, framework="pt") as file:
             expected = (file.metadata() or {}).get("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except OSError:
-        return None  # not there, or not ours to read
-    except SafetensorError:
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError):
         tensors, expected = {}, None
-    if tensors and checksum(tensors) == expected:
+    if tensors and checksum(tensors, path.stem) == expected:
         with suppress(OSError):
             os.utime(path)
         return tensors
-    print(f"{path.name} is damaged; it is built again", file=sys.stderr)
+    print(f"{path.name} is damaged or another's; it is built again", file=sys.stderr)
     with suppress(OSError):
         path.unlink()
     return None
@@ -140,9 +147,9 @@ def write(path: Path, tensors: Tensors, about: Mapping[str, str]) -> None:
     """Write an entry. A store that cannot be written costs time, not the run."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.stem}-{os.getpid()}{PART}")
+        part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{PART}")  # of no other process, on no other machine
         try:
-            save_file(tensors, part, {**about, "sha256": checksum(tensors)})
+            save_file(tensors, part, {**about, "sha256": checksum(tensors, path.stem)})
             _publish(part, path)
         finally:
             part.unlink(missing_ok=True)
@@ -161,11 +168,11 @@ def _publish(part: Path, path: Path) -> None:
         os.replace(part, path)
 
 
-def checksum(tensors: Tensors) -> str:
-    """SHA-256 over names, shapes and contents."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+def checksum(tensors: Tensors, name: str) -> str:
+    """SHA-256 over an entry's name, and names, shapes and contents of its tensors."""
+    digest = hashlib.sha256(name.encode())
+    for tensor_name, tensor in sorted(tensors.items()):
+        digest.update(f"{tensor_name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
 

@@ -112,7 +112,7 @@ def erase_targets(
     """
     sign, dtype = SIGN[settings.action], torch.float64 if settings.float64 else torch.float32
     wide = settings.top_k is None or max(settings.top_k, settings.candidates or 0) > Candidates.MOST_TOKENS
-    wide = wide or settings.eta > Candidates.MOST_ETA
+    wide = wide or settings.eta > Candidates.MOST_ETA or settings.temperature > Candidates.MOST_TEMPERATURE
     options = {"temperature": settings.temperature, "top_k": settings.top_k, "candidates": settings.candidates}
     head, shards, shared = output_head(model), _shards(texts), list[SharedPrefixes]()
 
