@@ -1,4 +1,4 @@
-"""A control: the retain term alone. What it changes, the retain texts did."""
+"""A control: the retain term alone. What it changes, training as such did."""
 
 from collections.abc import Sequence
 
