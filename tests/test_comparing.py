@@ -75,14 +75,16 @@ def test_settings_that_all_runs_share(
     model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shared = tmp_path / "shared.yaml"
-    shared.write_text(json.dumps({**SMALL, "lora": {"layers": "1-2", "rank": 0}}))
+    settings = {name: value for name, value in SMALL.items() if name not in ("audit", "dtype")}
+    shared.write_text(json.dumps({**settings, "lora": {"layers": "1-2", "rank": 0}}))
     command = ["compare", str(model_folders["llama"]), str(pack_folder), "--methods", "npo", "--recipe", str(shared)]
+    command += ["--dtype", "float32", "--audit.samples", "0", "--audit.no-depth"]
     assert main([*command, "--to", str(tmp_path / "runs")]) == 0
     used = Run(tmp_path / "runs" / "npo-0").record.recipe
     assert (used.lora.rank, used.lora.layers, used.data.max_tokens) == (0, "1-2", SMALL["data"]["max_tokens"])
-    shared.write_text("seed: 3\n")
+    shared.write_text("seed: 3\ndtype: float32\n")
     assert main([*command, "--to", str(tmp_path / "other")]) == 2
-    assert "expected settings that all runs share, got seed" in capsys.readouterr().err
+    assert "expected settings that all runs share and that no flag sets, got seed, dtype" in capsys.readouterr().err
 
 
 def test_who_takes_part() -> None:
@@ -212,16 +214,20 @@ def test_a_method_that_diverges_is_left_out(
     monkeypatch.setattr(comparing, "run_recipe", run_recipe)
     settings = {"audit": {"samples": 0, "depth": False}}
     names = (str(model_folders["llama"]), str(pack_folder))
-    found = list(contest(*names, ["npo", "retain_only"], tmp_path, settings=settings))
+    with pytest.raises(InputError, match="npo was left out, so that nothing says how long to train; give a --budget"):
+        list(contest(*names, ["npo", "retain_only"], tmp_path / "without", settings=settings))
+    capsys.readouterr()
+    found = list(contest(*names, ["npo", "retain_only"], tmp_path, budget=400, settings=settings))
     assert [(name, type(run)) for name, run in found] == [("npo", TrainingError), ("retain_only", Run)]
     assert "npo, seed 0, is left out: the loss is nan at step 3" in capsys.readouterr().err
     command = ["compare", *names, "--to", str(tmp_path), "--dtype", "float32", "--audit.samples", "0", "--audit.no-depth"]
+    command += ["--budget", "400"]
     assert main([*command, "--methods", "npo,retain_only"]) == 0
     shown = capsys.readouterr()
     assert "retain_only" in shown.out
     assert "== npo" not in shown.err, "not tried again"
     for said in (shown.out, *((tmp_path / f"compare.{ending}").read_text() for ending in ("md", "html"))):
-        assert "a run of npo (the loss is nan at step 3)" in said
+        assert "a run of npo (the loss is nan at step 3; to try again remove " in said
     assert main([*command, "--methods", "npo"]) == 2
     assert "no run is left" in capsys.readouterr().err
     assert spread([found[1][1].audit] * 3)["general"] is not None

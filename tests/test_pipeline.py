@@ -133,7 +133,7 @@ def test_an_unfinished_run_of_another_recipe_is_not_mixed_in(job: dict[str, Any]
     with pytest.raises(KeyboardInterrupt):
         erase(**job)
     monkeypatch.undo()
-    with pytest.raises(RunError, match="holds an unfinished run of another recipe, model or pack"):
+    with pytest.raises(RunError, match="holds an unfinished run of another recipe, model, pack or method file"):
         erase(**{**job, "seed": 1})
     assert erase(**{**job, "seed": 1, "overwrite": True}).record.recipe.seed == 1
 
@@ -156,7 +156,7 @@ def test_what_is_replaced_is_whole_until_the_new_run_is(job: dict[str, Any], mon
             erase(**again)
     assert not folder.exists()
     assert erase(**again).record.recipe.seed == 1
-    assert sorted(path.name for path in folder.parent.iterdir() if path.name.startswith(folder.name)) == [folder.name]
+    assert sorted(path.name for path in folder.parent.iterdir() if folder.name in path.name) == [folder.name]
 
 
 def test_a_pack_that_changed_meanwhile_is_another_run(

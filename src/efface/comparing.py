@@ -56,9 +56,12 @@ def contest(
     for seed in range(seeds):
         tokens = budget
         for place, name in enumerate(names, start=1):
+            if place > 1 and not tokens:
+                raise InputError(f"{short(names[0])} was left out, so that nothing says how long to train; give a --budget")
             recipe = _recipe(name, seed, tokens, {"model": model, "concept": concept, **(settings or {})})
             run = Run(folder / f"{short(name)}-{seed}")
-            if not is_run(run.folder) and (error := _left_out(run.folder, recipe)) is not None:
+            made_from = input_hashes(recipe, read)
+            if not is_run(run.folder) and (error := _left_out(run.folder, recipe, made_from)) is not None:
                 yield name, error
                 continue
             if not is_run(run.folder):
@@ -68,12 +71,14 @@ def contest(
                     run_recipe(recipe, run.folder)
                 except TrainingError as error:  # some methods do not survive some settings; the others go on
                     print(f"{short(name)}, seed {seed}, is left out: {error}", file=sys.stderr, flush=True)
-                    write_json(_marker(run.folder), {"error": str(error), "recipe": recipe.model_dump(mode="json")})
+                    folder.mkdir(parents=True, exist_ok=True)
+                    about = {"recipe": recipe.model_dump(mode="json"), "made_from": made_from}
+                    write_json(_marker(run.folder), {"error": str(error), **about})
                     yield name, error
                     continue
                 except UnfinishedRunError as error:
                     raise InputError(str(error).replace("or drop it with --overwrite", "or remove it")) from None
-            elif run.record.recipe != recipe or not input_hashes(recipe, read).items() <= run.record.hashes.items():
+            elif run.record.recipe != recipe or not made_from.items() <= run.record.hashes.items():
                 what = "recipe, budget, model, concept or method file"
                 raise InputError(f"{run.folder} was made with another {what}; name another folder with --to")
             tokens = tokens or sum(run.record.tokens.values())
@@ -84,11 +89,12 @@ def _marker(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.left-out.json")
 
 
-def _left_out(folder: Path, recipe: Recipe) -> TrainingError | None:
+def _left_out(folder: Path, recipe: Recipe, made_from: Mapping[str, str]) -> TrainingError | None:
     """Why this run was given up when it was tried."""
     try:
         found = json.loads(_marker(folder).read_text(encoding="utf-8"))
-        return TrainingError(found["error"]) if found["recipe"] == recipe.model_dump(mode="json") else None
+        same = (found["recipe"], found["made_from"]) == (recipe.model_dump(mode="json"), made_from)
+        return TrainingError(f"{found['error']}; to try again remove {_marker(folder)}") if same else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

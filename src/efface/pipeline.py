@@ -161,7 +161,7 @@ def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
             same = False
         if not same and not overwrite:
             raise UnfinishedRunError(
-                f"{partial} holds an unfinished run of another recipe, model or pack; "
+                f"{partial} holds an unfinished run of another recipe, model, pack or method file; "
                 "name another folder with --to, or drop it with --overwrite"
             )
         if not same:
@@ -175,10 +175,10 @@ def _finish(partial: Path, folder: Path) -> None:
     for leftover in ("checkpoints", LOSSES):
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)  # removed bit by bit, it would look like no run
+    old = folder.with_name(f".{folder.name}.replaced")
+    if folder.exists():  # removed bit by bit, it would look like no run
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
     (folder / "started.json").unlink()

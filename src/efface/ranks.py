@@ -45,9 +45,15 @@ def from_first(tensor: Any) -> None:
 
 def require_whole_model() -> None:
     """Raises InputError where a launcher would split the weights: targets and audit read the whole model in one process."""
-    zero = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true" and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
-    if zero or os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        raise InputError("FSDP and ZeRO-3 are not supported; keep the model whole in each process (DDP), or use --device-map")
+    kinds = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+    asked = {kind for kind in kinds if os.environ.get(f"ACCELERATE_USE_{kind}") == "true"}
+    if os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") in ("0", "1", "2"):
+        asked -= {"DEEPSPEED"}
+    if asked:
+        raise InputError(
+            "weights in pieces (FSDP, ZeRO-3, tensor or pipeline parallelism) are not supported; "
+            "keep the model whole in each process (DDP), or use --device-map"
+        )
 
 
 def require_one_process(verb: str) -> None:

@@ -165,7 +165,7 @@ def train(
         max_grad_norm=settings.clip,
         bf16=recipe.dtype != "float32" and (has_bfloat16() or model.dtype == torch.bfloat16),
         save_steps=settings.checkpoint_steps,
-        save_total_limit=1,
+        save_total_limit=1 if processes() == 1 else 2,  # the last may not be whole
         logging_steps=1,
         use_cpu=model.device.type == "cpu",
         ddp_backend="gloo" if processes() > 1 and model.device.type == "cpu" else None,

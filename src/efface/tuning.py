@@ -135,17 +135,22 @@ class Study:
             raise RunError(f"{self.folder} holds a search with other settings; name another folder with --to")
         return study
 
+    def _value(self, name: str) -> float | None:
+        section, key = name.split(".")
+        value: float | None = getattr(getattr(self.recipe, section), key)
+        return value
+
     def _range(self, name: str) -> tuple[float, float, bool]:
-        low, high, log = SPACE[name]
-        own = self.recipe.erase.weight or 1.0 if name == "erase.weight" else 1
-        return low * own, high * own, log
+        """Of :data:`SPACE`, or as far as the recipe's own value; an erase weight is as large as the method makes it."""
+        (low, high, log), own = SPACE[name], self._value(name)
+        if not own:
+            return low, high, log
+        return (low * own, high * own, log) if name == "erase.weight" else (min(low, own), max(high, own), log)
 
     def _own(self) -> dict[str, float] | None:
-        """The recipe as it is, the first trial, if it lies within what can be tried."""
-        sections = self.recipe.model_dump()
-        own = {name: sections[section][key] for name in self.vary for section, key in [name.split(".")]}
-        inside = all(own[name] is not None and low <= own[name] <= high for name in own for low, high, _ in [self._range(name)])
-        return own if inside else None
+        """The recipe as it is, the first trial; None if something that is varied is 0 or nothing there."""
+        own = {name: value for name in self.vary if (value := self._value(name)) or (value is not None and not SPACE[name][2])}
+        return own if len(own) == len(self.vary) else None
 
     def _base(self, loaded: Loaded, concept: Concept) -> Measured:
         file = self.folder / "base.json"

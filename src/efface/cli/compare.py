@@ -22,6 +22,9 @@ from efface.results import Audit, read_json, write_json, write_text
 #: the figures that fit a terminal; the page has all
 COLUMNS = ("gone", "forget", "open", "neighbours", "general", "retain ppl", "answers ppl", "repeated")
 
+#: settings that differ from run to run, or have a flag of their own
+OWN = ("model", "concept", "method", "preset", "seed", "options", "dtype", "audit")
+
 HEADS = {"neighbours": "neigh- bours", "repeated": "repea- ted"}  # may be broken
 
 
@@ -41,7 +44,7 @@ class Arguments:
     budget: int | None = None
     """Target tokens of each run; none: as many as the first method trains on by itself (with --methods)."""
     recipe: Path | None = None
-    """YAML file with settings of all runs: precision, layers, batch, … (with --methods)."""
+    """YAML file with settings of all runs: layers, rank, batch, … (with --methods)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen weights (with --methods)."""
     audit: AuditSettings = field(default_factory=AuditSettings)
@@ -90,8 +93,8 @@ def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]], list[str]]
     names = contenders([name.strip() for name in given.methods.split(",")])
     to = given.to or Path("runs") / f"compare-{concept_names(concept)}-{Path(model).name}"
     shared = read_recipe(given.recipe) if given.recipe else {}
-    if own := [name for name in shared if name in ("model", "concept", "method", "preset", "seed", "options")]:
-        raise InputError(f"{given.recipe}: expected settings that all runs share, got {', '.join(own)}")
+    if own := [name for name in shared if name in OWN]:
+        raise InputError(f"{given.recipe}: expected settings that all runs share and that no flag sets, got {', '.join(own)}")
     settings = merge({"dtype": given.dtype, "audit": given.audit.model_dump()}, shared)
     found: dict[str, list[Audit]] = {}
     left_out: list[str] = []
