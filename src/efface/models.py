@@ -3,13 +3,12 @@
 Nothing here looks at a model's name: decoder layers and linear modules are found from the module tree.
 """
 
-import ctypes
 import hashlib
 import importlib.util
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,9 @@ from transformers.utils.logging import disable_progress_bar
 
 from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
+from efface.memory import keep_freed
 from efface.ranks import local_rank, processes
 from efface.recipe import LoraSettings
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def load(
     name: hub id, folder, ``.gguf`` file, or an alias (``smollm2-135m``). Raises ModelError in one line.
     """
     path = str(fetch(name)) if name in ALIASES else name
-    _keep_freed_memory()
+    keep_freed()
     if not sys.stderr.isatty():  # a bar that redraws itself is no use in a log file
         disable_progress_bar()
     folder, options = path, {"revision": revision, "trust_remote_code": trust_remote_code}
@@ -100,17 +98,6 @@ def _whole_rows(model: PreTrainedModel) -> None:
 
     if (head := model.get_output_embeddings()) is not None:
         head.register_forward_pre_hook(close)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed blocks up to 32 MiB: else every activation on the processor pays its page faults again.
-
-    Larger blocks go back to the system at once, or the heap would break into pieces.
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 2**25)
-        libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _placement(device_map: str | None, load_in_4bit: bool, dtype: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from efface.concept import Concept, Split, concept_names
 from efface.data.collate import Example
 from efface.data.store import Store, limit, require_writable
 from efface.errors import EffaceError, InputError, RunError, UnfinishedRunError
+from efface.memory import give_back
 from efface.methods import complete_recipe, make_method
 from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
 from efface.ranks import is_main, processes, rank, require_whole_model, wait
@@ -218,6 +219,7 @@ class _Clock:
     def stage(self, name: str) -> Iterator[None]:
         start = time.monotonic()
         yield
+        give_back()
         self.seconds[name] = round(time.monotonic() - start, 1)
 
 

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from efface.embedded import cache_dir
 from efface.errors import InputError
+from efface.memory import give_back
 from efface.progress import Bar
 from efface.ranks import wait
 
@@ -75,6 +76,7 @@ class Store:
                     found[i] = tensors
                     bar.step()
                 wait()  # the others' entries are there now
+        give_back()
         return [found[i] for i in sorted(found)]
 
     def lacks(self, kind: str, parts: Sequence[Any]) -> bool:

@@ -13,6 +13,7 @@ from torch import nn
 from efface.concept import Concept, Split
 from efface.embedded import cache_dir
 from efface.errors import ModelError, RunError
+from efface.memory import give_back
 from efface.models import Loaded, load, weights_hash
 from efface.recipe import AuditSettings
 from efface.results import Audit, Measured, Score, read_json, write_json
@@ -128,5 +129,7 @@ def measure(subject: Subject) -> Measured:
     scores: dict[str, Score] = {}
     for scorer in SCORERS:
         scores |= scorer(subject)
+        give_back()
     depth = score_depth(subject) if subject.settings.depth else []
+    give_back()
     return Measured(scores=scores, answers=answer_prompts(subject), depth=depth)
