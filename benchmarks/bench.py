@@ -15,6 +15,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
+
 OUT = Path("benchmarks/out")
 MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
 #: preset paper; for each forget text a retain text and a sampled text of 200 tokens (published: 100 to 300), and each is trained
@@ -28,6 +30,8 @@ DEFAULT = {"preset": "default", "forget": 20, "retain": 60, "fluency": 12, "step
 FEW = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, "fluency.tokens": 8}
 #: the columns of the table, and their precision
 EFFACE = {"efface": "auto", "efface float32": "float32"}
+#: what a part's work is counted in
+UNITS = {"targets": "tokens", "fluency": "tokens", "training_step": "texts", "whole_job": "texts"}
 VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
 
 
@@ -76,7 +80,7 @@ def main() -> None:
     measured["limit"] = {
         name: child(who="efface", part="limit", dtype=dtype, rounds=rounds, **model, **job) for name, dtype in EFFACE.items()
     }
-    result = {"ratios": all_ratios(measured), "measured": measured, "threads": os.cpu_count()}
+    result = {"ratios": all_ratios(measured), "measured": measured, "threads": torch.get_num_threads()}
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
     print(report(result), flush=True)
@@ -145,6 +149,15 @@ def report(result: dict[str, Any]) -> str:
     lines = ["| how many times as fast as the straightforward one | efface | efface in float32 |", "|---|---|---|"]
     for part, of in result["ratios"].items():
         cells = [shown(of.get(name)) for name in EFFACE]
+        lines.append(f"| {labels.get(part, part.replace('_', ' '))} | " + " | ".join(cells) + " |")
+    lines += [
+        "",
+        "| a second; peak memory above the weights | straightforward | efface | efface in float32 |",
+        "|---|---|---|---|",
+    ]
+    for part, unit in UNITS.items():
+        measured = (result["measured"][part][who] for who in ("straightforward", *EFFACE))
+        cells = [f"{of['amount'] / statistics.mean(of['seconds']):.3g} {unit}; {of['peak_mib']:.0f} MiB" for of in measured]
         lines.append(f"| {labels.get(part, part.replace('_', ' '))} | " + " | ".join(cells) + " |")
     for part, name in (("whole_job", "The whole job"), ("default_job", "The default's proportions")):
         slow, fast = (result["measured"][part][who] for who in ("straightforward", "efface"))

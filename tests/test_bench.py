@@ -29,4 +29,5 @@ def test_ratios_are_of_work_a_second() -> None:
 def test_the_table_says_how_much_of_a_job_was_done() -> None:
     shown = report({"ratios": all_ratios(measured()), "measured": measured()})
     assert "| targets | 15.0 (10.0–20.0) | 15.0 (10.0–20.0) |" in shown
+    assert "| targets | 0.667 tokens; 100 MiB | 10 tokens; 150 MiB | 10 tokens; 150 MiB |" in shown
     assert "efface 4 s, a second run 2 s; the straightforward one 30 s for 25% of it" in shown
