@@ -171,7 +171,7 @@ def test_a_pack_that_changed_meanwhile_is_another_run(
         erase(**job)
     monkeypatch.undo()
     (pack / "open.jsonl").write_text("")
-    with pytest.raises(RunError, match="another recipe, model or pack"):
+    with pytest.raises(RunError, match="another recipe, model, pack or method file"):
         erase(**job)
 
 
