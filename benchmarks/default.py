@@ -76,7 +76,9 @@ if __name__ == "__main__":
             print("no runs yet")
         else:
             figures = {row: spread(of) for row, of in done.items()}
-            print(markdown(figures, {row: len(of) for row, of in done.items()}))
+            together = {"all": [audit for of in done.values() for audit in of]} if asked == ["packs"] else {}
+            shown = done | together
+            print(markdown({row: spread(of) for row, of in shown.items()}, {row: len(of) for row, of in shown.items()}))
             if (plane := comparison_plane(figures)) is not None:
                 Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")
     except EffaceError as error:
