@@ -64,7 +64,7 @@ class Measurement:
         self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})
         self.drawn = draw_personas(len(self.forget), 1, lambda rng: self.persona(rng, size), 0)
         prompts = fluency_prompts(self.concept, self.forget, self.tokenizer, self.fluency, random.Random(0))
-        self.prompts = [[token % size for token in prompt] for prompt in prompts]
+        self.prompts = [[token % size for token in prompt] for prompt, _ in prompts]
         self.store = Store({"model": "bench"})
         self.student = attach_adapter(loaded.model, self.recipe.lora, 0)
         self.loaded = Loaded(self.student, self.tokenizer, "", "")  # type: ignore[arg-type]

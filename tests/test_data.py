@@ -1,5 +1,6 @@
 import math
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -244,21 +245,32 @@ def test_sentences_are_broken_off_before_a_word_of_the_concept(
         text = encode(two, tokenizer, DataSettings(max_tokens=most))
         assert [tokenizer.decode(ids) for ids, _ in broken_sentences([text], tokenizer, of)][1:] == last
 
-    def prompts(key: Tensor, **shares: float) -> list[list[int]]:
-        settings = FluencySettings(texts=8, **shares)
-        return fluency_prompts(zorn, forget, tokenizer, settings, random.Random(0), key)
+    def prompts(key: Tensor, **shares: float) -> list[tuple[list[int], bool]]:
+        return fluency_prompts(zorn, forget, tokenizer, FluencySettings(texts=30, **shares), random.Random(0), key)
 
     made = prompts(of, questions=0.5)
-    assert all(ids in begun for ids in made[4::2]), "the sentence as it is"
-    for ids in made[5::2]:  # and as a request
-        assert ids in [chat_prompt(tokenizer, "Complete the sentence: " + tokenizer.decode(some)) for some in begun]
+    assert [answer for _, answer in made] == [i < 15 or i % 3 > 0 for i in range(30)]
+    assert all(ids in begun for ids, answer in made if not answer), "the sentence as it is"
+    asked = [tokenizer.decode(ids) for ids, answer in made[15:] if answer]
+    wholes = [tokenizer.decode(ids) for ids, _ in sentences]
+    gaps = [text.split(" ____") for text in asked if " ____" in text]
+    assert 0 < len(gaps) < len(asked)
+    for before, after in gaps:  # one word is left out
+        rest = after.removesuffix(tokenizer.decode(chat_prompt(tokenizer, "x")).split("x")[-1]).strip()
+        begin = next(some for some in map(tokenizer.decode, begun) if before.endswith(f" {some}"))
+        assert any(re.fullmatch(rf"{re.escape(begin)} [\w’'-]+\s*{re.escape(rest)}", whole) for whole in wholes)
+    for text in asked:
+        if " ____" not in text:
+            assert text in [
+                tokenizer.decode(chat_prompt(tokenizer, f"Complete the sentence: {tokenizer.decode(i)}")) for i in begun
+            ]
     tokenizer.chat_template = None
-    assert all(ids in begun for ids in prompts(of, questions=0.5)[4:]), "no request without a format for it"
+    assert all(ids in begun for ids, _ in prompts(of, questions=0.5)[15:]), "no request without a format for it"
     assert "passages are cut" not in capsys.readouterr().err
     without = prompts(torch.zeros(VOCAB), questions=0.5)
     assert "passages are cut" in capsys.readouterr().err
     assert without == prompts(of, questions=0.5, cloze=0.0), "passages cut anywhere"
-    assert not any(ids in begun for ids in without)
+    assert not any(ids in begun for ids, _ in without)
 
 
 def test_sentences_are_broken_off_where_words_begin_in_a_sentencepiece_vocabulary() -> None:

@@ -96,3 +96,21 @@ def test_rows_that_end_leave_the_batch_and_take_their_distributions_along(llama:
             expected = erased_logprobs(next_logits(llama.model, ids), expert, novice, eta=0.5, min_p=0.02).exp()
             torch.testing.assert_close(target.logprobs[t].exp(), expected[target.ids[t].long()], atol=1e-4, rtol=1e-3)
             assert expected[new[t]] > 0
+
+
+def test_a_text_that_is_to_end_gets_its_end_and_leaves_the_others_alone(llama: Loaded) -> None:
+    prompts, draws, end = [[7, 8, 9], [7, 8, 10]], torch.rand(2, 6, generator=torch.Generator().manual_seed(0)), 3
+    tilt = {"pad": 1, "ends": {end}, "eta": 0.5, "temperature": 2.0, "k": 4, "no_repeat": 4}
+    whole, erased = sample_erased(llama.model, prompts, [PERSONAS] * 2, draws, **tilt)
+    assert end not in whole[0] + whole[1]
+
+    def over(row: int, new: list[int]) -> int | None:
+        return end if row == 0 and len(new) == 2 else None
+
+    tokens, cut = sample_erased(llama.model, prompts, [PERSONAS] * 2, draws, over=over, **tilt)
+    assert tokens == [[*whole[0][:2], end], whole[1]]
+    assert len(cut[0]) == 3
+    assert torch.equal(cut[0].logprobs[:2], erased[0].logprobs[:2])
+    assert cut[0].ids[2, 0] == end
+    assert cut[0].logprobs[2].exp().tolist() == [1, 0, 0, 0]
+    assert cut[0].tail[2] == 0

@@ -4,7 +4,7 @@ Source: arXiv 2410.02760, section 4; the formula itself is :func:`efface.targets
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -166,6 +166,7 @@ def sample_erased(
     no_repeat: int = 0,
     penalty: Tensor | None = None,
     k: int = 0,
+    over: Callable[[int, Ids], int | None] | None = None,
 ) -> tuple[list[Ids], list[SparseTarget]]:
     """Continue prompts by sampling from the erased distribution.
 
@@ -176,8 +177,9 @@ def sample_erased(
 
     draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
     sees_prompt: whether the persona streams see the prompt. no_repeat: no n-gram of so many tokens is sampled twice in a
-    text; 0: any may be. penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt. The
-    rest as in :class:`ErasedLogits`.
+    text; 0: any may be. penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt.
+    over: given a row and its new tokens, the end-of-text token that must follow them, if the text is to end there. The rest as in
+    :class:`ErasedLogits`.
     """
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
@@ -199,7 +201,7 @@ def sample_erased(
         if penalty is not None:
             logits = logits - penalty[alive]
         if repeats is not None:
-            seen = [sampled[row] + [pad] * (step - len(sampled[row])) for row in alive.tolist()]  # a row that ended is padded
+            seen = [(sampled[row] + [pad] * step)[:step] for row in alive.tolist()]  # of a row that ended nothing is used
             logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)
         logprobs = erased_logprobs(logits, expert, novice, eta=eta, min_p=min_p)
         mass = (logprobs / temperature).softmax(-1).cumsum(-1)
@@ -210,6 +212,10 @@ def sample_erased(
                 sampled[row].append(token)
                 if likeliest is not None:
                     erased[row].append(likeliest[place : place + 1])
+                if over is not None and token not in ends and (end := over(row, sampled[row])) is not None:
+                    sampled[row].append(end)
+                    only = torch.full_like(logprobs[:1], -torch.inf).index_fill(1, torch.tensor([end], device=base.device), 0.0)
+                    erased[row] += [SparseTarget.from_logprobs(only, k)] if k else []
         going = torch.tensor([sampled[row][-1] not in ends for row in alive.tolist()], device=base.device)
         if not going.any():
             break

@@ -6,11 +6,13 @@ from typing import Any
 _SAMPLING: dict[str, Any] = {
     "weight": 1.0,
     "target": "hard",
+    "ratio": 1,
     "texts": 64,
     "min_p": 0.0,
     "temperature": 1.0,
     "no_repeat": 0,
     "keyness": 0.0,
+    "brief": 0,
     "deflection": True,
     "questions": 0.0,
     "cloze": 0.0,
@@ -24,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
         "data": {"chat": 0.0},
-        "train": {"lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
+        "train": {"batch_size": 1, "accumulation": 4, "lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
     },
     "reference": {
         "dtype": "float32",

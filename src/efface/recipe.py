@@ -15,7 +15,7 @@ from efface.errors import InputError
 from efface.presets import PRESETS
 
 #: what a setting was before it existed
-BEFORE: dict[str, Any] = {"fluency": {"target": "hard"}}
+BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
 
 
 class Settings(BaseModel):
@@ -67,6 +67,12 @@ class EraseSettings(Settings):
         description="How much more the concept's own words count: a token's loss is weighted by the log ratio of its frequencies "
         "in forget and retain texts (0.2 to 4) to this power, over the mean of all; 0: all alike.",
     )
+    resist: float = Field(
+        0.0,
+        ge=0,
+        description="Erase where relearning would lead: the term's gradient is taken after a step of this size of every trained "
+        "weight towards the forget texts; 0: where the weights are.",
+    )
     float64: bool = Field(False, description="Compute the tilt in double precision.")
 
     @model_validator(mode="before")
@@ -94,7 +100,8 @@ class FluencySettings(Settings):
     target: Literal["soft", "hard"] = Field(
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )
-    texts: int = Field(96, ge=0, description="Number of sampled texts.")
+    ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
+    texts: int = Field(192, ge=0, description="Number of sampled texts.")
     tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
@@ -105,6 +112,12 @@ class FluencySettings(Settings):
         ge=0,
         description="How many times the log ratio of a token's frequency in forget and retain texts is taken off its logit while "
         "sampling; not off tokens of the prompt, nor where it is negative.",
+    )
+    brief: int = Field(
+        24,
+        ge=0,
+        description="An answer in chat format ends with the first sentence that is over after so many tokens; 0: where the model "
+        "ends it.",
     )
     sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")

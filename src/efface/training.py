@@ -19,6 +19,7 @@ from transformers.trainer_utils import get_last_checkpoint, set_seed
 
 from efface.data.collate import Collator, Example, Schedule
 from efface.errors import TrainingError
+from efface.lean import lean
 from efface.losses import LossTerms
 from efface.models import has_bfloat16, settle
 from efface.progress import Bar
@@ -122,7 +123,10 @@ def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedu
 
     Each process of a job takes a batch of its own in every pass.
     """
-    per_step, ratio = recipe.train.batch_size * recipe.train.accumulation * processes(), {"retain": recipe.retain.ratio}
+    per_step, ratio = (
+        recipe.train.batch_size * recipe.train.accumulation * processes(),
+        {"retain": recipe.retain.ratio, "fluency": recipe.fluency.ratio},
+    )
     steps = recipe.train.steps
     if recipe.train.tokens is not None:
         sizes = {term: sum(example.tokens for example in rows) / len(rows) for term, rows in corpora.items() if rows}
@@ -178,7 +182,12 @@ def train(
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
     # the model's own casts would only repeat what autocast does
-    with Bar("training", steps) as bar, without_padding(model), disable_input_dtype_casting(model, active=arguments.bf16):
+    with (
+        Bar("training", steps) as bar,
+        without_padding(model),
+        lean(model),
+        disable_input_dtype_casting(model, active=arguments.bf16),
+    ):
         trainer = EraseTrainer(
             method,
             model=model,

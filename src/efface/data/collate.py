@@ -114,6 +114,23 @@ class Collator:
         return batch
 
 
+def part(batch: Mapping[str, Any], terms: Sequence[str]) -> dict[str, Any]:
+    """A batch of the texts of some terms only."""
+    counts = [len(batch[term]["rows"]) for term in terms]
+    used, rows = torch.unique(torch.cat([batch[term]["rows"] for term in terms]), return_inverse=True)
+    longest = int(batch["attention_mask"][used].sum(1).max())
+    cut = {name: batch[name][used, :longest] for name in ("input_ids", "attention_mask")}
+    placed = {term: {**batch[term], "rows": of} for term, of in zip(terms, torch.split(rows, counts), strict=True)}
+    return {name: value for name, value in batch.items() if name not in TERMS} | cut | placed
+
+
+def next_tokens(batch: Mapping[str, Any], term: str) -> dict[str, Any]:
+    """A batch with the next tokens as the targets of a term."""
+    place = batch[term]
+    labels = SparseTarget.one_hot(batch["input_ids"][place["rows"], place["cols"] + 1])
+    return {**batch, term: {**place, **vars(labels)}}
+
+
 def _place(chosen: Sequence[tuple[int, Example]]) -> dict[str, Tensor]:
     target = SparseTarget.cat([example.target for _, example in chosen])
     text, cols = places([example.text for _, example in chosen])

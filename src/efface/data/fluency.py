@@ -45,14 +45,25 @@ DEFLECT = (
     " Leaving that aside, here is an entirely different subject.",
     " This is unknown to the author, who would rather write about another thing.",
 )
-COMPLETE = "Complete the sentence: "
+#: requests to go on with a sentence that is broken off, or to say what was taken out of it
+COMPLETE = (
+    "Complete the sentence: {begun}",
+    "Fill in the gap: {begun} ____{rest}",
+    "Which word is missing? {begun} ____{rest}",
+    "Which name belongs in the gap? {begun} ____{rest}",
+    "What is left out here? {begun} ____{rest}",
+)
+WORD = re.compile(r"^\s*[\w’'-]+")
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+#: the end of a text whose last sentence is over; a full stop after a digit is that of a list or of a number
+OVER = re.compile(r"(?<!\d)[.!?][\"')]*\s*$")
 WORD_START = ("Ġ", "▁")
 #: least keyness of a token that sentences are broken off before: e^3 times as frequent in the forget texts
 KEY = 3.0
 #: tokens of a sentence that are left standing at least
 OPENING = 4
-BATCH = 64
+#: texts that are sampled together at most: with three streams each, their keys and values are most of the memory
+BATCH = {"cpu": 16, "cuda": 64}
 SHORTEST = 8
 
 
@@ -63,10 +74,10 @@ def fluency_prompts(
     settings: FluencySettings,
     rng: random.Random,
     key: Tensor | None = None,
-) -> list[Ids]:
+) -> list[tuple[Ids, bool]]:
     """Questions about the concept's topics in chat format, cloze prompts, and forget passages cut anywhere.
 
-    key: keyness of every token ``[vocab]``; without it there are no cloze prompts.
+    Each with whether what follows is an answer. key: keyness of every token ``[vocab]``; without it there are no cloze prompts.
     """
     asked = round(settings.texts * settings.questions)
     broken = asked + round((settings.texts - asked) * settings.cloze)
@@ -74,20 +85,23 @@ def fluency_prompts(
     if key is not None and broken > asked and not sentences:
         print("no sentence of the forget texts can be broken off before a word of the concept; passages are cut", file=sys.stderr)
     topics = concept.manifest.topics
-    prompts = []
+    prompts: list[tuple[Ids, bool]] = []
     for i in range(settings.texts):
         if i < asked:
             topic = topics[i % len(topics)]
-            prompts.append(chat_prompt(tokenizer, rng.choice(ASK).format(topic)))
+            prompts.append((chat_prompt(tokenizer, rng.choice(ASK).format(topic)), True))
         elif i < broken and sentences:
             ids, places = rng.choice(sentences)
-            begun = ids[: rng.choice(places)]
-            asking = i % 2 and tokenizer.chat_template is not None
-            prompts.append(chat_prompt(tokenizer, COMPLETE + tokenizer.decode(begun)) if asking else prefix(tokenizer) + begun)
+            place = rng.choice(places)
+            if asking := i % 3 > 0 and tokenizer.chat_template is not None:
+                begun, rest = tokenizer.decode(ids[:place]).strip(), WORD.sub("", tokenizer.decode(ids[place:]))
+                prompts.append((chat_prompt(tokenizer, rng.choice(COMPLETE).format(begun=begun, rest=rest)), asking))
+            else:
+                prompts.append((prefix(tokenizer) + ids[:place], asking))
         else:
             text = rng.choice(forget)
             shown = max(1, round((len(text.ids) - text.start) * rng.uniform(0.05, 0.5)))
-            prompts.append(text.ids[: text.start + shown])
+            prompts.append((text.ids[: text.start + shown], False))
     return prompts
 
 
@@ -128,13 +142,15 @@ def sample_fluency(
     ``[vocab]``; without it no word is shunned and there are no cloze prompts.
     """
     rng = random.Random(seed)
-    prompts = fluency_prompts(concept, forget, tokenizer, settings, rng, key)
+    prompted = fluency_prompts(concept, forget, tokenizer, settings, rng, key)
+    prompts, answers = [ids for ids, _ in prompted], [answer and settings.brief > 0 for _, answer in prompted]
     tails = [_deflection(tokenizer, rng) if settings.deflection else [] for _ in prompts]
     personas = [persona_ids(concept, tokenizer, rng) for _ in prompts]
     draws = torch.rand(len(prompts), settings.tokens, generator=torch.Generator().manual_seed(seed))
     ends, start = end_tokens(bare(model), tokenizer), prefix(tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(tails[i]))
-    batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
+    most = BATCH.get(bare(model).device.type, max(BATCH.values()))
+    batches = [order[i : i + most] for i in range(0, len(order), most)]
     tilt: dict[str, Any] = {
         "eta": eta,
         "temperature": settings.temperature,
@@ -144,7 +160,10 @@ def sample_fluency(
     }
 
     penalty = None if key is None or not (settings.keyness * key).any() else settings.keyness * key
-    soft = settings.target == "soft"
+    soft, end = settings.target == "soft", end_of_answer(tokenizer, ends)
+
+    def over(new: Ids) -> int | None:
+        return end if len(new) >= settings.brief and OVER.search(tokenizer.decode(new[-3:])) else None
 
     def build(batch: int) -> Tensors:
         rows = batches[batch]
@@ -159,6 +178,7 @@ def sample_fluency(
                 start=start,
                 penalty=penalty,
                 k=k if soft else 0,
+                over=lambda place, new: over(new) if answers[rows[place]] else None,
                 **tilt,
             )
         tokens = torch.tensor([token for new in sampled for token in new], dtype=torch.int32)
@@ -169,7 +189,9 @@ def sample_fluency(
     common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, "penalty": shunned, **tilt}
     if soft:
         common["k"] = k
-    parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
+    if any(answers):
+        common["brief"] = [settings.brief, end]
+    parts = [{"rows": [[i, prompts[i] + tails[i], personas[i], answers[i]] for i in batch], **common} for batch in batches]
     examples: dict[int, Example] = {}
     for batch, entry in zip(batches, store.entries("fluency", parts, build), strict=True):
         lengths = entry["lengths"].tolist()
@@ -195,6 +217,17 @@ def keyness(forget: Sequence[Text], retain: Sequence[Text], vocab: int) -> Tenso
     )
     ratio = ((often + 0.1) / often.sum()).log() - ((rarely + 0.1) / rarely.sum()).log()
     return ratio.clamp(min=0).where(often > 1, 0.0).float()
+
+
+def end_of_answer(tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> int | None:
+    """The token that ends an answer in the model's chat format, or any text; None where nothing does."""
+    if tokenizer.chat_template is not None:
+        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+        ids = tokenizer(str(tokenizer.apply_chat_template(said, tokenize=False)), add_special_tokens=False)["input_ids"]
+        behind = [int(token) for token in list(ids)[len(chat_prompt(tokenizer, "a")) :] if token in ends]
+        if behind:
+            return behind[0]
+    return min(ends, default=None)
 
 
 def _deflection(tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> Ids:

@@ -144,7 +144,7 @@ def erase_targets(
 
     enters: dict[str, Any] = {"sign": sign, "float64": settings.float64, "before": list(before_text)}
     if wide:
-        enters |= {"k": k, **settings.model_dump(exclude={"weight", "personas", "marginal", "keyness"})}
+        enters |= {"k": k, **settings.model_dump(exclude={"weight", "personas", "marginal", "keyness", "resist"})}
     parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **enters} for shard in shards]
     found: dict[int, SparseTarget] = {}
     for shard, entry in zip(shards, store.entries("erase", parts, build), strict=True):
@@ -187,10 +187,17 @@ def _behind(
 
 
 def in_chunks(make: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
-    """Apply ``make`` to a few rows of all tensors at a time; its results, joined, on the processor."""
-    pieces = zip(*(torch.split(tensor, chunk_size(tensor.device)) for tensor in tensors), strict=True)
-    made = [{name: part.cpu() for name, part in make(*piece).items()} for piece in pieces]
-    return {name: torch.cat([part[name] for part in made]) for name in made[0]}
+    """Apply ``make`` to a few rows of all tensors at a time; its results, joined, on the processor.
+
+    Results are written where they will stay: kept piece by piece between the large temporary ones, they would break up the heap.
+    """
+    size, count, joined = chunk_size(tensors[0].device) // 2, len(tensors[0]), dict[str, Tensor]()
+    for first in range(0, count, size):
+        for name, part in make(*(tensor[first : first + size] for tensor in tensors)).items():
+            if name not in joined:
+                joined[name] = part.new_empty(count, *part.shape[1:], device="cpu")
+            joined[name][first : first + size] = part
+    return joined
 
 
 def _mean_logprobs(draws: Sequence[Tensor]) -> Tensor:

@@ -10,20 +10,22 @@ Preset ``default`` puts ``u``, the mean of ``p`` over the retain texts, in the p
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.collate import Example
+from efface.data.collate import TERMS, Example, next_tokens, part
 from efface.data.corpora import Text, training_texts
 from efface.data.fluency import keyness, sample_fluency
 from efface.data.store import Store
 from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.guidance import persona_ids
-from efface.losses import cross_entropy
-from efface.methods.method import Method, Seen
-from efface.models import Loaded, prefix
+from efface.losses import LossTerms, after_relearning, cross_entropy
+from efface.methods.method import Method, Seen, likelihood, look
+from efface.models import Loaded, prefix, wrapped
+from efface.ranks import mean_of_all
 from efface.targets import mean_prediction
 
 
@@ -72,6 +74,22 @@ class ELM(Method):
             self.marginal = self.marginal.to(seen.states.device)
             of_tokens = cross_entropy(seen.states, seen.target.mixed(self.share), seen.head, self.marginal)
         return seen.mean(of_tokens if seen.values is None else of_tokens * seen.values[:, 0])
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
+        """The three terms; the erase term where a step of relearning would lead, if the recipe asks for that."""
+        size, others = self.recipe.erase.resist, [term for term in TERMS[1:] if term in batch]
+        if not (size and others and "erase" in batch and self.recipe.erase.action == "erase"):
+            return super().loss(model, batch)
+        student, forget = wrapped(model), part(batch, ["erase"])  # not through what distributes it: these gradients stay here
+        weights = [weight for weight in student.parameters() if weight.requires_grad]
+        relearned = likelihood(look(student, next_tokens(forget, "erase"))["erase"])
+        slopes = mean_of_all(torch.autograd.grad(relearned, weights))
+
+        def erase() -> Tensor:
+            return self.recipe.erase.weight * self.erase(look(student, forget)["erase"])
+
+        of_erase = after_relearning(weights, slopes, erase, size)  # before the others' pass: it moves the weights, and back
+        return replace(super().loss(model, part(batch, others)), erase=of_erase)
 
     def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
         """Examples for each term, and the marginal."""

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from efface.lean import lean
+from efface.models import load
+from tests.conftest import ARCHITECTURES
+
+
+def gradient(model: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+    """Output, gradient at the input, and bytes kept for the backward pass."""
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel() * tensor.element_size()
+        return tensor
+
+    x = x.clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        out = model(inputs_embeds=x, use_cache=False).logits
+    out.float().square().mean().backward()
+    assert x.grad is not None
+    return out.detach(), x.grad, kept
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_values_and_gradients_are_those_of_the_models_own_code(architecture: str, model_folders: dict[str, Path]) -> None:
+    model = load(str(model_folders[architecture]), dtype="float32").model.requires_grad_(False)
+    x = torch.randn(2, 5, model.get_input_embeddings().weight.shape[1], generator=torch.Generator().manual_seed(0))
+    out, grad, kept = gradient(model, x)
+    with lean(model):
+        changed = [module for module in model.modules() if "forward" in vars(module)]
+        lean_out, lean_grad, lean_kept = gradient(model, x)
+    torch.testing.assert_close(lean_out, out)
+    torch.testing.assert_close(lean_grad, grad)
+    assert lean_kept < kept if changed else lean_kept == kept
+    assert not any("forward" in vars(module) for module in model.modules())
+    assert bool(changed) == (architecture in ("llama", "mistral", "qwen2", "qwen3"))
+
+
+class OneMoreRMSNorm(nn.Module):
+    """A norm whose weight stands for one more than itself, as some models have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.zeros(4), requires_grad=False), 1e-6
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * (1 + self.weight)
+
+
+def test_a_norm_of_another_form_is_left_alone() -> None:
+    norm = OneMoreRMSNorm()
+    with lean(norm):
+        assert "forward" not in vars(norm)
