@@ -12,10 +12,11 @@ from transformers import PreTrainedTokenizerFast
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, encode, training_texts
-from efface.data.fluency import broken_sentences, fluency_prompts, keyness, sample_fluency
+from efface.data.fluency import broken_sentences, end_of_answer, fluency_prompts, keyness, sample_fluency
 from efface.data.store import Store
 from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
+from efface.guidance import end_tokens
 from efface.models import Loaded, chat_prompt, load, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
 from efface.scorers.answers import repeated_ngrams
@@ -218,6 +219,32 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
         return max(repeated_ngrams(text.ids[text.start :], 3) for text in (example.text for example in found))
 
     assert repeated(3) == 0 < repeated(0)
+
+
+def test_an_answer_ends_with_its_first_sentence_that_is_long_enough(store: Store, llama: Loaded, zorn: Concept) -> None:
+    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    tokenizer, least = llama.tokenizer, 8
+    end = end_of_answer(tokenizer, end_tokens(llama.model, tokenizer))
+
+    def sampled(brief: int) -> list[Text]:
+        settings = FluencySettings(texts=16, tokens=60, min_p=0.0, temperature=1.0, no_repeat=0, questions=0.75, brief=brief)
+        found = sample_fluency(llama.model, store, tokenizer, zorn, forget, settings, eta=0.0, seed=0, k=4)
+        return [example.text for example in found]
+
+    def over(new: list[int]) -> list[int]:
+        """After how many tokens a sentence is over."""
+        return [n for n in range(1, len(new) + 1) if re.search(r"(?<!\d)[.!?]\s*$", tokenizer.decode(new[:n]))]
+
+    shortened = 0
+    for plain, brief in zip(sampled(0), sampled(least), strict=True):
+        new, whole = brief.ids[brief.start :], plain.ids[plain.start :]
+        long_enough = [n for n in over(whole) if n >= least]
+        if brief.ids == plain.ids:
+            continue
+        shortened += 1
+        assert new == [*whole[: long_enough[0]], end]
+    assert shortened > 0
+    assert end_of_answer(tokenizer, set()) is None
 
 
 def test_sentences_are_broken_off_before_a_word_of_the_concept(
