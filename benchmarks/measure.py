@@ -24,6 +24,7 @@ from efface.data.fluency import fluency_prompts, sample_fluency
 from efface.data.store import Store, shrink
 from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
 from efface.guidance import persona_ids
+from efface.lean import lean
 from efface.methods.elm import ELM
 from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load, parse_layers
 from efface.presets import PRESETS
@@ -34,7 +35,7 @@ from efface.training import train
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
 #: the default recipe with the published target, every token alike, and plainly sampled tokens
-PLAIN: dict[str, Any] = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": PRESETS["paper"]["fluency"]}
+PLAIN: dict[str, Any] = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2}}
 #: no sampled text ends early, so that both sample as many tokens
 NO_END: set[int] = set()
 
@@ -164,13 +165,13 @@ class Measurement:
         return self.timed(steps, self.texts_a_step())
 
     def texts_a_step(self) -> int:
-        return self.recipe.train.batch_size * self.recipe.train.accumulation * (2 + self.recipe.retain.ratio)
+        return self.recipe.train.batch_size * self.recipe.train.accumulation * (1 + sum(self.recipe.per_item.values()))
 
     def efface_training_step(self) -> dict[str, Any]:
         erase, retain = self.targets()
         corpora = {"erase": erase, "retain": retain, "fluency": [next_token_example(text) for text in self.stand_ins()]}
         settings, method = self.recipe.train, ELM(self.recipe)
-        items = Schedule(corpora, settings.batch_size * settings.accumulation, 0, {"retain": self.recipe.retain.ratio})
+        items = Schedule(corpora, settings.batch_size * settings.accumulation, 0, self.recipe.per_item)
         parts = [[items[i + j] for j in range(settings.batch_size)] for i in range(0, len(items), settings.batch_size)]
         device = bare(self.student).device
         batches = [send_to_device(Collator(self.pad)(part), device) for part in parts]
@@ -186,7 +187,7 @@ class Measurement:
             optimizer.step()
             optimizer.zero_grad()
 
-        with without_padding(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
+        with without_padding(self.student), lean(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
             result = self.timed(work, self.texts_a_step())
         return {**result, "tflops": [flops / seconds / 1e12 for seconds in result["seconds"]]}
 

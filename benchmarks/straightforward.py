@@ -83,7 +83,7 @@ def train(
 ) -> None:
     """AdamW on the three losses of one text at a time. personas: for the index of each forget text."""
     texts = recipe.train.batch_size * recipe.train.accumulation
-    schedule: Any = Schedule(corpora, steps * texts, recipe.seed, {"retain": recipe.retain.ratio})  # type: ignore[arg-type]
+    schedule: Any = Schedule(corpora, steps * texts, recipe.seed, recipe.per_item)  # type: ignore[arg-type]
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=recipe.train.lr, weight_decay=recipe.train.weight_decay)
     rate = get_scheduler(recipe.train.schedule, optimizer, recipe.train.warmup_steps, steps)

@@ -56,3 +56,40 @@ def test_a_norm_of_another_form_is_left_alone() -> None:
     norm = OneMoreRMSNorm()
     with lean(norm):
         assert "forward" not in vars(norm)
+
+
+class GatedRMSNorm(OneMoreRMSNorm):
+    """A norm that may be given a gate."""
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor | None = None) -> torch.Tensor:
+        out = x * (x.square().mean(-1, keepdim=True) + self.eps).rsqrt() * self.weight
+        return out if gate is None else out * gate.sigmoid()
+
+
+class GeluUnit(nn.Module):
+    """A gated unit with another activation, and weights that are all but zero."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj, self.up_proj, self.down_proj = nn.Linear(4, 6), nn.Linear(4, 6), nn.Linear(6, 4, bias=False)
+        with torch.no_grad():
+            self.down_proj.weight.mul_(1e-6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.down_proj(nn.functional.gelu(self.gate_proj(x)) * self.up_proj(x))
+        return out
+
+
+class StrangeUnit(nn.Module):
+    """Parameters where others have modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate_proj = self.up_proj = self.down_proj = nn.Parameter(torch.zeros(4))
+
+
+@pytest.mark.parametrize("module", [GatedRMSNorm(), GeluUnit(), StrangeUnit()])
+def test_what_computes_something_else_is_left_alone(module: nn.Module) -> None:
+    module.requires_grad_(False)
+    with lean(module):
+        assert "forward" not in vars(module)

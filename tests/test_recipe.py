@@ -89,8 +89,10 @@ def test_recipe_files(tmp_path: Path) -> None:
 def test_a_record_of_an_older_version_says_what_it_did() -> None:
     recipe = build_recipe({**NAMES, "preset": "reference"})
     record = {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": []}
-    for was in (recipe, build_recipe({**NAMES, "fluency": {"target": "hard"}})):
+    for was in (recipe, build_recipe({**NAMES, "fluency": {"target": "hard", "brief": 0, "ratio": 1}})):
         settings = was.model_dump()
-        del settings["fluency"]["target"]
+        for name in ("target", "brief", "ratio"):
+            del settings["fluency"][name]
+        del settings["erase"]["resist"]
         assert RunRecord.model_validate({**record, "recipe": settings}).recipe == was
     assert RunRecord(**record, recipe=build_recipe(NAMES)).recipe.fluency.target == "soft"

@@ -44,10 +44,11 @@ def launched(folder: Path, recipe: dict[str, Any], *options: str) -> subprocess.
     )
 
 
+@pytest.mark.parametrize("resist", [0.0, 1e-3])
 def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
-    model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path
+    resist: float, model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = {"model": str(model_folders["llama"]), "concept": str(pack_folder), **SMALL}
+    recipe = {"model": str(model_folders["llama"]), "concept": str(pack_folder), **SMALL, "erase": {"resist": resist}}
     one = erase(**recipe, to=tmp_path / "one")
     done = launched(tmp_path, {**recipe, "train": {**SMALL["train"], "batch_size": 1}})
     assert done.returncode == 0, done.stderr

@@ -139,12 +139,12 @@ def after_relearning(
             for weight, slope in zip(weights, slopes, strict=True):
                 weight.sub_(size * slope.sign())
         value = loss()
-        there = torch.autograd.grad(value, weights)
+        there = torch.autograd.grad(value, weights, materialize_grads=True)
     finally:
         with torch.no_grad():
             for weight, old in zip(weights, before, strict=True):
                 weight.copy_(old)
-    linear: Tensor = sum((weight * slope).sum() for weight, slope in zip(weights, there, strict=True))  # type: ignore[assignment]
+    linear: Tensor = sum((weight * slope).sum().to(value.device) for weight, slope in zip(weights, there, strict=True))  # type: ignore[assignment]
     return value.detach() + linear - linear.detach()
 
 

@@ -48,6 +48,7 @@ def mean_of_all(tensors: Any) -> Any:
     if processes() > 1:
         import torch
 
+        tensors = [tensor.contiguous() for tensor in tensors]
         for tensor in tensors:
             torch.distributed.all_reduce(tensor)
             tensor /= processes()

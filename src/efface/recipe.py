@@ -161,7 +161,7 @@ class TrainSettings(Settings):
 
     steps: int = Field(60, gt=0, description="Optimiser steps.")
     tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
-    batch_size: int = Field(4, gt=0, description="Texts of each corpus (forget, retain, fluency) in one forward pass.")
+    batch_size: int = Field(4, gt=0, description="Forget texts in one forward pass; retain and fluency texts by their ratio.")
     checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
     accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
     lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
@@ -216,10 +216,17 @@ class RecipeSettings(Settings):
     train: TrainSettings = TrainSettings()
     audit: AuditSettings = AuditSettings()
 
+    @property
+    def per_item(self) -> dict[str, int]:
+        """Texts of the other terms for each forget text."""
+        return {"retain": self.retain.ratio, "fluency": self.fluency.ratio}
+
     @model_validator(mode="after")
     def _something_to_train(self) -> "RecipeSettings":
         if not (self.erase.weight or self.retain.weight or self.fluency.weight):
             raise ValueError("at least one of erase.weight, retain.weight and fluency.weight must be above 0")
+        if self.erase.resist and not (self.method == "elm" and self.erase.action == "erase" and self.retain.weight):
+            raise ValueError("erase.resist needs method elm, erase.action erase and a retain.weight above 0")
         return self
 
 

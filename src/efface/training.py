@@ -123,10 +123,7 @@ def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedu
 
     Each process of a job takes a batch of its own in every pass.
     """
-    per_step, ratio = (
-        recipe.train.batch_size * recipe.train.accumulation * processes(),
-        {"retain": recipe.retain.ratio, "fluency": recipe.fluency.ratio},
-    )
+    per_step, ratio = recipe.train.batch_size * recipe.train.accumulation * processes(), recipe.per_item
     steps = recipe.train.steps
     if recipe.train.tokens is not None:
         sizes = {term: sum(example.tokens for example in rows) / len(rows) for term, rows in corpora.items() if rows}

@@ -7,9 +7,11 @@ import random
 import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
@@ -89,7 +91,7 @@ def fluency_prompts(
     for i in range(settings.texts):
         if i < asked:
             topic = topics[i % len(topics)]
-            prompts.append((chat_prompt(tokenizer, rng.choice(ASK).format(topic)), True))
+            prompts.append((chat_prompt(tokenizer, rng.choice(ASK).format(topic)), tokenizer.chat_template is not None))
         elif i < broken and sentences:
             ids, places = rng.choice(sentences)
             place = rng.choice(places)
@@ -160,7 +162,7 @@ def sample_fluency(
     }
 
     penalty = None if key is None or not (settings.keyness * key).any() else settings.keyness * key
-    soft, end = settings.target == "soft", end_of_answer(tokenizer, ends)
+    soft, end = settings.target == "soft", end_of_answer(tokenizer, ends) if any(answers) else None
 
     def over(new: Ids) -> int | None:
         return end if len(new) >= settings.brief and OVER.search(tokenizer.decode(new[-3:])) else None
@@ -190,14 +192,14 @@ def sample_fluency(
     if soft:
         common["k"] = k
     if any(answers):
-        common["brief"] = [settings.brief, end]
-    parts = [{"rows": [[i, prompts[i] + tails[i], personas[i], answers[i]] for i in batch], **common} for batch in batches]
+        common["brief"] = [settings.brief, end, OVER.pattern, [i for i, answer in enumerate(answers) if answer]]
+    parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
     examples: dict[int, Example] = {}
     for batch, entry in zip(batches, store.entries("fluency", parts, build), strict=True):
         lengths = entry["lengths"].tolist()
         erased = SparseTarget(entry["ids"], entry["logprobs"], entry["tail"]).split(lengths) if soft else [None] * len(batch)
         for i, new, target in zip(batch, torch.split(entry["tokens"], lengths), erased, strict=True):
-            if len(new) >= min(SHORTEST, settings.tokens):
+            if len(new) >= min(SHORTEST, settings.tokens, settings.brief or SHORTEST):
                 ids = prompts[i] + tails[i]
                 text = Text(ids + new.tolist(), len(prompts[i]) if settings.train_deflection else len(ids))
                 examples[i] = next_token_example(text) if target is None else Example(text, target)
@@ -220,13 +222,13 @@ def keyness(forget: Sequence[Text], retain: Sequence[Text], vocab: int) -> Tenso
 
 
 def end_of_answer(tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> int | None:
-    """The token that ends an answer in the model's chat format, or any text; None where nothing does."""
-    if tokenizer.chat_template is not None:
-        said = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        ids = tokenizer(str(tokenizer.apply_chat_template(said, tokenize=False)), add_special_tokens=False)["input_ids"]
-        behind = [int(token) for token in list(ids)[len(chat_prompt(tokenizer, "a")) :] if token in ends]
-        if behind:
-            return behind[0]
+    """The token that ends an answer in the model's chat format, or else any text; None where nothing does."""
+    said, answer = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Zymurgy."}], "Zymurgy."
+    with suppress(TemplateError, TypeError, ValueError):  # a template may refuse such a conversation
+        behind = str(tokenizer.apply_chat_template(said, tokenize=False)).rpartition(answer)[2]
+        for token in tokenizer(behind, add_special_tokens=False)["input_ids"]:
+            if token in ends:
+                return int(token)
     return min(ends, default=None)
 
 

@@ -77,13 +77,13 @@ class ELM(Method):
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """The three terms; the erase term where a step of relearning would lead, if the recipe asks for that."""
-        size, others = self.recipe.erase.resist, [term for term in TERMS[1:] if term in batch]
-        if not (size and others and "erase" in batch and self.recipe.erase.action == "erase"):
+        size, others = self.recipe.erase.resist, [term for term in TERMS if term in batch and term != "erase"]
+        if not (size and "erase" in batch):
             return super().loss(model, batch)
         student, forget = wrapped(model), part(batch, ["erase"])  # not through what distributes it: these gradients stay here
         weights = [weight for weight in student.parameters() if weight.requires_grad]
         relearned = likelihood(look(student, next_tokens(forget, "erase"))["erase"])
-        slopes = mean_of_all(torch.autograd.grad(relearned, weights))
+        slopes = mean_of_all(torch.autograd.grad(relearned, weights, materialize_grads=True))
 
         def erase() -> Tensor:
             return self.recipe.erase.weight * self.erase(look(student, forget)["erase"])
