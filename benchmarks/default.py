@@ -2,7 +2,7 @@
 
 Prints the table of docs/results.md or docs/recipe.md, and draws it beside the runs. Runs are made once, in ``runs/packs`` and
 ``runs/ablation`` (whose first row is the first run of the packs), and are judged on the test questions; with ``--print`` only
-those are shown that are there.
+those are shown that are there, or whose scores are in ``benchmarks/records``.
 """
 
 import sys
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.records import keep, kept
 from efface.cli.compare import markdown
 from efface.errors import EffaceError, InputError
 from efface.methods import complete_recipe
@@ -61,7 +62,10 @@ def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool) -> dict[str, li
         if is_run(folder):
             if Run(folder).record.recipe != recipe:
                 raise InputError(f"{folder} was made with another recipe; remove it")
+            keep(Run(folder))
             found.setdefault(row, []).append(Run(folder).audit)
+        elif (audit := kept(folder, recipe)) is not None:
+            found.setdefault(row, []).append(audit)
     return found
 
 

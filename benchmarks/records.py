@@ -1,0 +1,29 @@
+"""Finished runs without weights, losses and texts, in benchmarks/records: a fresh clone prints their tables again."""
+
+from pathlib import Path
+
+from efface.pipeline import Run
+from efface.recipe import Recipe
+from efface.results import Audit, Measured, is_run
+
+RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
+
+
+def keep(run: Run) -> None:
+    """Write what the tables need of a run: its record, and the scores of its audit."""
+
+    def slim(measured: Measured) -> Measured:
+        scores = {name: score.model_copy(update={"items": None}) for name, score in measured.scores.items()}
+        return Measured(scores=scores, answers=[])
+
+    audit = run.audit.model_copy(update={"base": slim(run.audit.base), "erased": slim(run.audit.erased)})
+    folder = RECORDS / run.folder.resolve().relative_to(RUNS.resolve())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, value in (("audit", audit), ("run", run.record.model_copy(update={"losses": []}))):
+        (folder / f"{name}.json").write_text(value.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
+
+
+def kept(folder: Path, recipe: Recipe) -> Audit | None:
+    """The scores of a run that was made from this recipe, if they were kept."""
+    found = Run(RECORDS / folder.relative_to(RUNS))
+    return found.audit if is_run(found.folder) and found.record.recipe == recipe else None
