@@ -86,6 +86,7 @@ if __name__ == "__main__":
             shown = done | together
             print(markdown({row: spread(of) for row, of in shown.items()}, {row: len(of) for row, of in shown.items()}))
             if (plane := comparison_plane(figures)) is not None:
+                Path("runs").mkdir(exist_ok=True)
                 Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")
     except EffaceError as error:
         sys.exit(f"{asked[0]}: {error}")

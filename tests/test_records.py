@@ -1,0 +1,39 @@
+"""Scores of finished runs in the repository."""
+
+from pathlib import Path
+
+import pytest
+from benchmarks import default, records
+
+from efface.pipeline import Run
+from efface.recipe import build_recipe
+from efface.results import Answer, Audit, Measured, RunRecord, Score, write_json
+
+
+def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    folder, recipe = tmp_path / "runs" / "packs" / "one", build_recipe({"model": "m", "concept": "c"})
+    score = Score(value=0.5, n=2, low=0.1, high=0.9, chance=0.25, items=(0.0, 1.0))
+    measured = Measured(scores={"choice/forget/acc": score}, answers=[Answer(prompt="Who?", text="Nobody.")])
+    folder.mkdir(parents=True)
+    write_json(folder / "audit.json", Audit(concept="c", split="test", base=measured, erased=measured))
+    losses = [{"loss": 1.0}]
+    write_json(folder / "run.json", RunRecord(recipe=recipe, versions={}, hashes={}, tokens={}, seconds={}, losses=losses))
+    assert records.kept(folder, recipe) is None
+    records.keep(Run(folder))
+    found = records.kept(folder, recipe)
+    assert found is not None
+    assert found.erased.scores == {"choice/forget/acc": score.model_copy(update={"items": None})}
+    assert found.erased.answers == []
+    assert records.kept(folder, build_recipe({"model": "m", "concept": "c", "seed": 1})) is None
+
+
+def test_every_record_in_the_repository_can_be_read() -> None:
+    folders = [path.parent for path in records.RECORDS.rglob("run.json")]
+    assert folders
+    names = {folder.name for _, folder, _ in (*default.packs(), *default.ablation())}
+    for folder in folders:
+        assert folder.name in names
+        assert Run(folder).record.recipe.model == default.MODEL
+        assert Run(folder).audit.split == "test"
