@@ -2,7 +2,7 @@
 
 Prints the table of docs/results.md or docs/recipe.md, and draws it beside the runs. Runs are made once, in ``runs/packs`` and
 ``runs/ablation`` (whose first row is the first run of the packs), and are judged on the test questions; with ``--print`` only
-those are shown that are there, or whose scores are in ``benchmarks/records``.
+those are shown that are there, or whose scores are in ``benchmarks/records``; ``--keep`` puts them there.
 """
 
 import sys
@@ -52,8 +52,8 @@ def ablation() -> Iterator[tuple[str, Path, Recipe]]:
         yield name, Path("runs/ablation") / name, complete_recipe({"model": MODEL, "concept": PACKS[0], **change})
 
 
-def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool) -> dict[str, list[Audit]]:
-    """The audits of the runs that are there, by row; the others are made first, or left out."""
+def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool, put_away: bool = False) -> dict[str, list[Audit]]:
+    """The audits of the runs that are there, by row; the others are made first, or left out. put_away: keep their scores."""
     found: dict[str, list[Audit]] = {}
     for row, folder, recipe in runs:
         if make and not is_run(folder):
@@ -62,7 +62,8 @@ def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool) -> dict[str, li
         if is_run(folder):
             if Run(folder).record.recipe != recipe:
                 raise InputError(f"{folder} was made with another recipe; remove it")
-            keep(Run(folder))
+            if put_away:
+                keep(Run(folder))
             found.setdefault(row, []).append(Run(folder).audit)
         elif (audit := kept(folder, recipe)) is not None:
             found.setdefault(row, []).append(audit)
@@ -72,12 +73,12 @@ def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool) -> dict[str, li
 TABLES = {"packs": packs, "ablation": ablation}
 
 if __name__ == "__main__":
-    asked = [argument for argument in sys.argv[1:] if argument != "--print"]
+    asked = [argument for argument in sys.argv[1:] if argument not in ("--print", "--keep")]
     if len(asked) != 1 or asked[0] not in TABLES:
-        print(f"default: expected one of {', '.join(TABLES)}, and --print or nothing, got {asked}", file=sys.stderr)
+        print(f"default: expected one of {', '.join(TABLES)}, with --print or --keep or without, got {asked}", file=sys.stderr)
         sys.exit(2)
     try:
-        done = audits(TABLES[asked[0]](), make="--print" not in sys.argv)
+        done = audits(TABLES[asked[0]](), "--print" not in sys.argv, "--keep" in sys.argv)
         if not done:
             print("no runs yet")
         else:
