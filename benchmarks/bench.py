@@ -3,7 +3,7 @@
 Same model, settings and number of threads; the same texts, or the first quarter of them. The straightforward one
 (``straightforward.py``) computes in float32 as published, efface in its default precision and in float32. Every measurement has a
 process of its own, and so a peak of memory. Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json
-and a plot.
+and a plot. ``--no-float32`` leaves out efface's second column, ``--growth`` all but the plot, ``--no-growth`` the plot.
 """
 
 import json
@@ -65,26 +65,27 @@ def main() -> None:
         return
     job, quarter, default = (of | FEW if quick else of for of in (JOB, QUARTER, DEFAULT))
     rounds = 1 if quick else 3
+    columns = {name: dtype for name, dtype in EFFACE.items() if dtype != "float32" or "--no-float32" not in sys.argv}
     measured: dict[str, dict[str, dict[str, Any]]] = {}
     for part in ("targets", "fluency", "training_step", "whole_job"):
         once = {"whole_job": 1, "fluency": min(rounds, 2)}.get(part, rounds)
         less: dict[str, Any] = {"targets": quarter, "fluency": {"fluency": 2}, "whole_job": quarter}.get(part, {})
         slow = child(who="straightforward", part=part, dtype="float32", rounds=min(once, 2), **model, **{**job, **less})
         measured[part] = {"straightforward": slow} | {
-            name: child(who="efface", part=part, dtype=dtype, rounds=once, **model, **job) for name, dtype in EFFACE.items()
+            name: child(who="efface", part=part, dtype=dtype, rounds=once, **model, **job) for name, dtype in columns.items()
         }
     measured["default_job"] = {
         name: child(who=name, part="whole_job", rounds=1, dtype=dtype, **model, **default)
         for name, dtype in (("straightforward", "float32"), ("efface", "auto"))
     }
     measured["limit"] = {
-        name: child(who="efface", part="limit", dtype=dtype, rounds=rounds, **model, **job) for name, dtype in EFFACE.items()
+        name: child(who="efface", part="limit", dtype=dtype, rounds=rounds, **model, **job) for name, dtype in columns.items()
     }
     result = {"ratios": all_ratios(measured), "measured": measured, "threads": torch.get_num_threads()}
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
     print(report(result), flush=True)
-    if not quick:
+    if not quick and "--no-growth" not in sys.argv:
         write_growth(model)
 
 
@@ -156,8 +157,11 @@ def report(result: dict[str, Any]) -> str:
         "|---|---|---|---|",
     ]
     for part, unit in UNITS.items():
-        measured = (result["measured"][part][who] for who in ("straightforward", *EFFACE))
-        cells = [f"{of['amount'] / statistics.mean(of['seconds']):.3g} {unit}; {of['peak_mib']:.0f} MiB" for of in measured]
+        measured = (result["measured"][part].get(who) for who in ("straightforward", *EFFACE))
+        cells = [
+            f"{of['amount'] / statistics.mean(of['seconds']):.3g} {unit}; {of['peak_mib']:.0f} MiB" if of else ""
+            for of in measured
+        ]
         lines.append(f"| {labels.get(part, part.replace('_', ' '))} | " + " | ".join(cells) + " |")
     for part, name in (("whole_job", "The whole job"), ("default_job", "The default's proportions")):
         slow, fast = (result["measured"][part][who] for who in ("straightforward", "efface"))
