@@ -21,6 +21,7 @@ from efface.data.collate import Collator, Example, Schedule
 from efface.errors import TrainingError
 from efface.lean import lean
 from efface.losses import LossTerms
+from efface.memory import give_back
 from efface.models import has_bfloat16, settle
 from efface.progress import Bar
 from efface.ranks import is_main, processes, wait
@@ -84,6 +85,10 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.bar.start_at(state.global_step)
+
+    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
+        if args.use_cpu:  # passes of other lengths leave blocks that fit no other: step by step the heap would grow
+            give_back()
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
