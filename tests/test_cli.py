@@ -12,6 +12,7 @@ TINY = [
     *("--data.max-tokens", "24", "--fluency.texts", "2", "--fluency.tokens", "8", "--lora.layers", "1-2", "--dtype", "float32"),
     *("--train.steps", "2", "--train.batch-size", "2"),
 ]
+NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0"]
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,8 @@ TINY = [
         (["erase", "m", "ancient-egypt", "--train.lr", "fast"], "Error parsing --train.lr: could not convert"),
         (["erase", "m", "ancient-egypt", "--train.lr", "-1"], "--train.lr: Input should be greater than 0, got -1.0"),
         (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),
+        (["erase", "m", "ancient-egypt", *NOTHING], "at least one of erase.weight, retain.weight and fluency.weight must be"),
+        (["erase", "m", "ancient-egypt", "--method", "npo", "--erase.resist", "0.001"], "erase.resist needs method elm"),
         (["erase", "recipe.yaml"], "no recipe file recipe.yaml"),
         (["model", "fetch", "huge"], "no embedded model 'huge'; there are: smollm2-135m"),
         (["model", "path", "huge"], "'huge' is not in the cache"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import tyro
+from pydantic import ValidationError
 
 from efface.errors import InputError
 
@@ -37,6 +38,9 @@ def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: An
         if stop.code in (0, None):
             raise
         raise InputError(f"{verb}: {fold(errors.getvalue())}; see: efface {verb} --help") from None
+    except ValidationError as error:  # of several settings together, which tyro lets through
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"{verb}: {message}; see: efface {verb} --help") from None
     finally:
         if not wants_help:
             os.environ.pop("COLUMNS", None)
