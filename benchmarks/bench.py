@@ -3,9 +3,10 @@
 Same model, settings and number of threads; the same texts, or the first quarter of them. The straightforward one
 (``straightforward.py``) computes in float32 as published, efface in its default precision and in float32. Every measurement has a
 process of its own, and so a peak of memory. Loading the model and the audit are in no figure. Writes benchmarks/out/bench.json
-and a plot. ``--no-float32`` leaves out efface's second column, ``--growth`` all but the plot, ``--no-growth`` the plot.
+after every part, and a plot. ``--help`` says what can be left out.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -32,6 +33,7 @@ FEW = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, "fluency.tokens": 8}
 EFFACE = {"efface": "auto", "efface float32": "float32"}
 #: what a part's work is counted in
 UNITS = {"targets": "tokens", "fluency": "tokens", "training_step": "texts", "whole_job": "texts"}
+PARTS = (*UNITS, "default_job", "limit", "growth")
 VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
 
 
@@ -55,63 +57,71 @@ def ratios(slow: dict[str, Any], fast: dict[str, Any], seconds: str = "seconds")
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, write, print."""
     from efface.embedded import fetch
 
-    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", allow_abbrev=False)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure, instead of all")
+    parser.add_argument("--no-float32", action="store_true", help="efface in its default precision only")
+    parser.add_argument("--quick", action="store_true", help="hardly any texts, one round: to see whether it runs")
+    asked = parser.parse_args()
     model = {"model": str(fetch(MODEL)), "concept": CONCEPT}
-    if "--growth" in sys.argv:
-        write_growth(model)
-        return
-    job, quarter, default = (of | FEW if quick else of for of in (JOB, QUARTER, DEFAULT))
-    rounds = 1 if quick else 3
-    columns = {name: dtype for name, dtype in EFFACE.items() if dtype != "float32" or "--no-float32" not in sys.argv}
+    columns = {name: dtype for name, dtype in EFFACE.items() if dtype != "float32" or not asked.no_float32}
     measured: dict[str, dict[str, dict[str, Any]]] = {}
-    for part in ("targets", "fluency", "training_step", "whole_job"):
-        once = {"whole_job": 1, "fluency": min(rounds, 2)}.get(part, rounds)
-        less: dict[str, Any] = {"targets": quarter, "fluency": {"fluency": 2}, "whole_job": quarter}.get(part, {})
-        slow = child(who="straightforward", part=part, dtype="float32", rounds=min(once, 2), **model, **{**job, **less})
-        measured[part] = {"straightforward": slow} | {
-            name: child(who="efface", part=part, dtype=dtype, rounds=once, **model, **job) for name, dtype in columns.items()
-        }
-    measured["default_job"] = {
-        name: child(who=name, part="whole_job", rounds=1, dtype=dtype, **model, **default)
-        for name, dtype in (("straightforward", "float32"), ("efface", "auto"))
-    }
-    measured["limit"] = {
-        name: child(who="efface", part="limit", dtype=dtype, rounds=rounds, **model, **job) for name, dtype in columns.items()
-    }
-    result = {"ratios": all_ratios(measured), "measured": measured, "threads": torch.get_num_threads()}
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(report(result), flush=True)
-    if not quick and "--no-growth" not in sys.argv:
+    for part in (part for part in PARTS if part in asked.only and part != "growth"):
+        measured[part] = measure(part, model, columns, quick=asked.quick)
+        result = {"ratios": all_ratios(measured), "measured": measured, "threads": torch.get_num_threads()}
+        OUT.mkdir(parents=True, exist_ok=True)
+        (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
+    if measured:
+        print(report(result), flush=True)
+    if "growth" in asked.only and not asked.quick:
         write_growth(model)
+
+
+def measure(part: str, model: dict[str, str], columns: dict[str, str], *, quick: bool) -> dict[str, dict[str, Any]]:
+    """One part: the straightforward implementation and each of efface's columns."""
+    job, quarter, default = (of | FEW if quick else of for of in (JOB, QUARTER, DEFAULT))
+    rounds = 1 if quick else {"whole_job": 1, "fluency": 2}.get(part, 3)
+    if part == "default_job":
+        sides = (("straightforward", "float32"), ("efface", "auto"))
+        return {name: child(who=name, part="whole_job", rounds=1, dtype=dtype, **model, **default) for name, dtype in sides}
+    found: dict[str, dict[str, Any]] = {}
+    if part != "limit":
+        less: dict[str, Any] = {"targets": quarter, "fluency": {"fluency": 2}, "whole_job": quarter}.get(part, {})
+        slow = child(who="straightforward", part=part, dtype="float32", rounds=min(rounds, 2), **model, **{**job, **less})
+        found["straightforward"] = slow
+    for name, dtype in columns.items():
+        found[name] = child(who="efface", part=part, dtype=dtype, rounds=rounds, **model, **job)
+    return found
 
 
 def all_ratios(measured: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict[str, Any]]:
-    """Every row of the table, by name: a value for each of efface's columns."""
+    """Every row of the table whose parts are measured, by name: a value for each of efface's columns."""
 
     def beside(part: str, seconds: str = "seconds") -> dict[str, Any]:
         slow, fast = measured[part]["straightforward"], {n: m for n, m in measured[part].items() if n != "straightforward"}
         return {name: ratios(slow, of, seconds) for name, of in fast.items()}
 
-    rows = {part: beside(part) for part in ("targets", "fluency", "training_step", "whole_job")}
-    rows |= {"second_run": beside("whole_job", "again")}
-    rows |= {"default_job": beside("default_job"), "default_second_run": beside("default_job", "again")}
-    jobs = measured["whole_job"]
-    rows["memory"] = {
-        name: of["peak_mib"] / jobs["straightforward"]["peak_mib"] for name, of in jobs.items() if name != "straightforward"
-    }
-    rows["of_limit"] = {
-        name: statistics.mean(measured["training_step"][name]["tflops"]) / statistics.mean(of["tflops"])
-        for name, of in measured["limit"].items()
-    }
+    rows = {part: beside(part) for part in UNITS if part in measured}
+    if "whole_job" in measured:
+        jobs = measured["whole_job"]
+        rows["second_run"] = beside("whole_job", "again")
+        rows["memory"] = {
+            name: of["peak_mib"] / jobs["straightforward"]["peak_mib"] for name, of in jobs.items() if name != "straightforward"
+        }
+    if "default_job" in measured:
+        rows |= {"default_job": beside("default_job"), "default_second_run": beside("default_job", "again")}
+    if {"limit", "training_step"} <= measured.keys():
+        rows["of_limit"] = {
+            name: statistics.mean(measured["training_step"][name]["tflops"]) / statistics.mean(of["tflops"])
+            for name, of in measured["limit"].items()
+        }
     return rows
 
 
 def write_growth(model: dict[str, str]) -> None:
-    """Measure how a step grows, beside what bench.json holds; with ``--growth`` nothing else is measured."""
+    """Measure how a step grows, beside what bench.json holds."""
     file = OUT / "bench.json"
     OUT.mkdir(parents=True, exist_ok=True)
     growth = grow(model)
@@ -156,14 +166,15 @@ def report(result: dict[str, Any]) -> str:
         "| a second; peak memory above the weights | straightforward | efface | efface in float32 |",
         "|---|---|---|---|",
     ]
-    for part, unit in UNITS.items():
+    for part, unit in ((part, unit) for part, unit in UNITS.items() if part in result["measured"]):
         measured = (result["measured"][part].get(who) for who in ("straightforward", *EFFACE))
         cells = [
             f"{of['amount'] / statistics.mean(of['seconds']):.3g} {unit}; {of['peak_mib']:.0f} MiB" if of else ""
             for of in measured
         ]
         lines.append(f"| {labels.get(part, part.replace('_', ' '))} | " + " | ".join(cells) + " |")
-    for part, name in (("whole_job", "The whole job"), ("default_job", "The default's proportions")):
+    jobs = (("whole_job", "The whole job"), ("default_job", "The default's proportions"))
+    for part, name in (job for job in jobs if job[0] in result["measured"]):
         slow, fast = (result["measured"][part][who] for who in ("straightforward", "efface"))
         spent = f"efface {fast['seconds'][0]:.0f} s, a second run {fast['again'][0]:.0f} s"
         share = slow["amount"] / fast["amount"]

@@ -24,13 +24,13 @@ from efface.data.fluency import fluency_prompts, sample_fluency
 from efface.data.store import Store, shrink
 from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
 from efface.guidance import persona_ids
-from efface.lean import lean
+from efface.memory import give_back
 from efface.methods.elm import ELM
 from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load, parse_layers
 from efface.presets import PRESETS
 from efface.recipe import Recipe, build_recipe, merge, nested
 from efface.states import without_padding
-from efface.training import train
+from efface.training import ready, train
 
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
@@ -186,8 +186,9 @@ class Measurement:
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+            give_back()
 
-        with without_padding(self.student), lean(self.student), disable_input_dtype_casting(self.student, active=self.bf16):
+        with ready(self.student, self.bf16):
             result = self.timed(work, self.texts_a_step())
         return {**result, "tflops": [flops / seconds / 1e12 for seconds in result["seconds"]]}
 

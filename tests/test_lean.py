@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from efface.lean import lean
 from efface.models import load
@@ -93,3 +94,14 @@ def test_what_computes_something_else_is_left_alone(module: nn.Module) -> None:
     module.requires_grad_(False)
     with lean(module):
         assert "forward" not in vars(module)
+
+
+def test_a_forward_pass_that_something_hooked_is_left_alone() -> None:
+    norm = LlamaRMSNorm(4).requires_grad_(False)
+    with lean(norm):
+        assert "forward" in vars(norm)
+    hooked = norm.forward
+    norm.forward = hooked
+    with lean(norm):
+        assert vars(norm)["forward"] is hooked
+    assert vars(norm)["forward"] is hooked

@@ -100,8 +100,11 @@ def test_a_checkpoint_of_two_processes_is_whole_when_both_have_written(tmp_path:
     assert not late.parent.exists()
 
 
-def test_checkpointing_changes_nothing_but_memory(llama: Loaded, zorn: Concept) -> None:
-    recipe = build_recipe({"model": "m", "concept": "c", **SMALL})
+@pytest.mark.parametrize("rank", [2, 0])
+@pytest.mark.parametrize("resist", [0.0, 1e-3])
+def test_checkpointing_changes_nothing_but_memory(resist: float, rank: int, llama: Loaded, zorn: Concept) -> None:
+    settings = {**SMALL, "erase": {"resist": resist}, "lora": {"layers": "1-2", "rank": rank}}
+    recipe = build_recipe({"model": "m", "concept": "c", **settings})
     method = make_method(recipe)
     corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
     batch = Collator(1)([{term: [examples[0]] for term, examples in corpora.items()}])

@@ -81,9 +81,10 @@ def lean(model: nn.Module) -> Iterator[None]:
 
 
 def _form(module: Any) -> Any:
-    """The lean form of a module; None if it has none, or computes something else."""
+    """The lean form of a module; None if it has none, computes something else, or has a forward pass of its own (a hook)."""
     is_norm = "RMSNorm" in type(module).__name__
-    if not is_norm and not all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj")):
+    is_unit = all(hasattr(module, name) for name in ("gate_proj", "up_proj", "down_proj"))
+    if not (is_norm or is_unit) or "forward" in vars(module):
         return None
     form: Any = lean_norm if is_norm else lean_unit
     try:

@@ -3,7 +3,8 @@
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from zipfile import is_zipfile
@@ -86,10 +87,6 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.bar.start_at(state.global_step)
 
-    def on_step_end(self, args: TrainingArguments, state: Any, control: Any, **_: Any) -> None:
-        if args.use_cpu:  # passes of other lengths leave blocks that fit no other: step by step the heap would grow
-            give_back()
-
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
             shown = (f"{name} {logs[name]:.3f}" for name in ("erase", "retain", "fluency") if name in logs)
@@ -97,13 +94,14 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
 
 class _AfterStep(TrainerCallback):  # type: ignore[misc]
-    """What a method does to the weights after every step."""
+    """What is done after every step."""
 
-    def __init__(self, constrain: Callable[[], None]) -> None:
-        self.constrain = constrain
+    def __init__(self, works: Sequence[Callable[[], None]]) -> None:
+        self.works = works
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.constrain()
+        for work in self.works:
+            work()
 
 
 def last_checkpoint(folder: Path) -> str | None:
@@ -134,6 +132,13 @@ def schedule(corpora: Mapping[str, Sequence[Example]], recipe: Recipe) -> Schedu
         sizes = {term: sum(example.tokens for example in rows) / len(rows) for term, rows in corpora.items() if rows}
         steps = max(1, round(recipe.train.tokens / per_step / sum(size * ratio.get(term, 1) for term, size in sizes.items())))
     return Schedule(corpora, steps * per_step, recipe.seed, ratio)
+
+
+@contextmanager
+def ready(model: PeftModel, autocast: bool) -> Iterator[None]:
+    """The model as it reads a training batch. autocast: the passes run under it, so the adapter's own casts would repeat it."""
+    with without_padding(model), lean(model), disable_input_dtype_casting(model, active=autocast):
+        yield
 
 
 def train(
@@ -183,13 +188,7 @@ def train(
     )
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
-    # the model's own casts would only repeat what autocast does
-    with (
-        Bar("training", steps) as bar,
-        without_padding(model),
-        lean(model),
-        disable_input_dtype_casting(model, active=arguments.bf16),
-    ):
+    with Bar("training", steps) as bar, ready(model, arguments.bf16):
         trainer = EraseTrainer(
             method,
             model=model,
@@ -201,8 +200,9 @@ def train(
         trainer.remove_callback(PrinterCallback)
         with torch.autocast(model.device.type, torch.bfloat16, enabled=arguments.bf16):
             constrain = method.constrain(model, trainer.get_train_dataloader)
-        if constrain is not None:
-            trainer.add_callback(_AfterStep(constrain))
+        # passes of other lengths leave blocks in a processor's heap that fit no other: step by step it would grow
+        works = (constrain, give_back if arguments.use_cpu else None)
+        trainer.add_callback(_AfterStep([work for work in works if work is not None]))
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
         settle(model)
         if adapter is not None:

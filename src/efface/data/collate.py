@@ -114,7 +114,7 @@ class Collator:
         return batch
 
 
-def part(batch: Mapping[str, Any], terms: Sequence[str]) -> dict[str, Any]:
+def only_terms(batch: Mapping[str, Any], terms: Sequence[str]) -> dict[str, Any]:
     """A batch of the texts of some terms only."""
     counts = [len(batch[term]["rows"]) for term in terms]
     used, rows = torch.unique(torch.cat([batch[term]["rows"] for term in terms]), return_inverse=True)

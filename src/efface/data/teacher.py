@@ -189,7 +189,8 @@ def _behind(
 def in_chunks(make: Callable[..., Tensors], *tensors: Tensor) -> Tensors:
     """Apply ``make`` to a few rows of all tensors at a time; its results, joined, on the processor.
 
-    Results are written where they will stay: kept piece by piece between the large temporary ones, they would break up the heap.
+    Half as many as where a loss is computed, for a target takes several distributions over the vocabulary. Results are written
+    where they will stay: kept piece by piece between the large temporary ones, they would break up the heap.
     """
     size, count, joined = chunk_size(tensors[0].device) // 2, len(tensors[0]), dict[str, Tensor]()
     for first in range(0, count, size):

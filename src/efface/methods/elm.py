@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.collate import TERMS, Example, next_tokens, part
+from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.corpora import Text, training_texts
 from efface.data.fluency import keyness, sample_fluency
 from efface.data.store import Store
@@ -80,7 +80,10 @@ class ELM(Method):
         size, others = self.recipe.erase.resist, [term for term in TERMS if term in batch and term != "erase"]
         if not (size and "erase" in batch):
             return super().loss(model, batch)
-        student, forget = wrapped(model), part(batch, ["erase"])  # not through what distributes it: these gradients stay here
+        student, forget = (
+            wrapped(model),
+            only_terms(batch, ["erase"]),
+        )  # not through what distributes it: these gradients stay here
         weights = [weight for weight in student.parameters() if weight.requires_grad]
         relearned = likelihood(look(student, next_tokens(forget, "erase"))["erase"])
         slopes = mean_of_all(torch.autograd.grad(relearned, weights, materialize_grads=True))
@@ -89,7 +92,7 @@ class ELM(Method):
             return self.recipe.erase.weight * self.erase(look(student, forget)["erase"])
 
         of_erase = after_relearning(weights, slopes, erase, size)  # before the others' pass: it moves the weights, and back
-        return replace(super().loss(model, part(batch, others)), erase=of_erase)
+        return replace(super().loss(model, only_terms(batch, others)), erase=of_erase)
 
     def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
         """Examples for each term, and the marginal."""

@@ -12,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.collate import TERMS, Example, next_token_example, weighted
+from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
 from efface.data.corpora import Text, training_texts
 from efface.data.store import Store
 from efface.data.teacher import retain_targets
@@ -169,12 +169,11 @@ def look(model: nn.Module, batch: dict[str, Any], layers: Sequence[int] = ()) ->
     pieces = [torch.split(of, counts) for of in (*inner, states)]
     head = output_head(model)
 
-    def base(place: dict[str, Tensor]) -> dict[int, Tensor]:
-        used, row = torch.unique(place["rows"], return_inverse=True)
+    def base(term: str) -> dict[int, Tensor]:
+        only = only_terms(batch, [term])
+        inputs, place = {name: only[name] for name in ("input_ids", "attention_mask")}, only[term]
         with torch.no_grad(), teacher(wrapped(model)) as frozen:
-            found = layer_states(
-                frozen, row, place["cols"], layers, input_ids=ids[used], attention_mask=mask[used], to_the_end=False
-            )
+            found = layer_states(frozen, place["rows"], place["cols"], layers, to_the_end=False, **inputs)
         return dict(zip(layers, found, strict=True))
 
     seen = {}
@@ -189,7 +188,7 @@ def look(model: nn.Module, batch: dict[str, Any], layers: Sequence[int] = ()) ->
             texts=int(here["text"][-1]) + 1,
             head=head,
             values=here.get("values"),
-            base=lambda place=place: base(place),  # type: ignore[misc]
+            base=lambda term=term: base(term),  # type: ignore[misc]
             norm=last_norm(model) or nn.Identity(),
             progress=batch.get("progress", 0.0),
         )
