@@ -14,7 +14,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 Ids = list[int]
-#: tokens that a buffer has room for when it is made
+#: tokens that a buffer has room for behind its first ones
 ROOM = 64
 ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
 
@@ -25,6 +25,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     keys: Tensor
     values: Tensor
     room: tuple[Tensor, Tensor] | None = None
+    more: int = ROOM
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write new keys and values behind the old ones; returns all of them."""
@@ -33,10 +34,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         old = self.get_seq_length()
         length = old + key_states.shape[-2]
         if self.room is None or length > self.room[0].shape[-2]:
-            self.room = (
-                _with_room(self.keys if old else key_states[..., :0, :], length),
-                _with_room(self.values if old else value_states[..., :0, :], length),
-            )
+            before = (self.keys, self.values) if old else (key_states[..., :0, :], value_states[..., :0, :])
+            self.room = (_with_room(before[0], length + self.more), _with_room(before[1], length + self.more))
         for buffer, new in zip(self.room, (key_states, value_states), strict=True):
             buffer[..., old:length, :] = new
         self.keys, self.values = (buffer[..., :length, :] for buffer in self.room)
@@ -51,17 +50,22 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
 
 
 def _with_room(states: Tensor, length: int) -> Tensor:
-    """A buffer a little longer than ``length`` that begins with ``states``."""
+    """A buffer of this length that begins with ``states``."""
     batch, heads, old, size = states.shape
-    buffer = states.new_empty(batch, heads, length + ROOM, size)
+    buffer = states.new_empty(batch, heads, length, size)
     buffer[..., :old, :] = states
     return buffer
 
 
-def roomy_cache(model: PreTrainedModel) -> DynamicCache:
-    """An empty cache for this model, its attention layers with room; other kinds of layers as transformers makes them."""
+def roomy_cache(model: PreTrainedModel, more: int = ROOM) -> DynamicCache:
+    """An empty cache for this model, its attention layers with room; other kinds of layers as transformers makes them.
+
+    more: tokens that there is room for behind those that come first.
+    """
     cache = DynamicCache(config=model.config)
     cache.layers = [RoomyLayer() if type(layer) in ATTENTION else layer for layer in cache.layers]
+    for layer in cache.layers:
+        layer.more = more
     return cache
 
 

@@ -184,7 +184,7 @@ def sample_erased(
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
     new, mask = left_pad(rows, pad, base.device)
-    cache, alive = roomy_cache(base), torch.arange(len(prompts), device=base.device)
+    cache, alive = roomy_cache(base, draws.shape[1]), torch.arange(len(prompts), device=base.device)
     sampled: list[Ids] = [[] for _ in prompts]
     erased: list[list[SparseTarget]] = [[] for _ in prompts]
     if penalty is not None:

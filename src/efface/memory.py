@@ -1,16 +1,25 @@
-"""Freed memory on a processor: kept for the next batch, given back between pieces of work (glibc; elsewhere nothing happens)."""
+"""Memory on a processor: freed blocks are kept for the next batch and given back between pieces of work (glibc; elsewhere
+nothing happens), and what oneDNN keeps for every shape that it has met is bounded."""
 
 import ctypes
+import os
 from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
+#: Kernels that oneDNN, and torch above it, keep for shapes they have met. Texts have hardly two batches of one shape, so the 1,024
+#: of each that are their defaults take hundreds of megabytes and are never used again; the layers of one pass need a few dozen.
+KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "16"}
 
-def keep_freed() -> None:
-    """Keep freed blocks up to 32 MiB: else every activation pays its page faults again.
 
-    Larger blocks go back to the system at once, or the heap would break into pieces.
+def set_up_memory() -> None:
+    """To be called before the first model computes; what the user's environment says about kept kernels counts more.
+
+    Freed blocks up to 32 MiB are kept, else every activation pays its page faults again; larger ones go back to the system at
+    once, or the heap would break into pieces.
     """
+    for name, capacity in KEPT_KERNELS.items():
+        os.environ.setdefault(name, capacity)
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 2**25)

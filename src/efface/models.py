@@ -24,7 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
-from efface.memory import keep_freed
+from efface.memory import set_up_memory
 from efface.ranks import local_rank, processes
 from efface.recipe import LoraSettings
 
@@ -54,7 +54,7 @@ def load(
     name: hub id, folder, ``.gguf`` file, or an alias (``smollm2-135m``). Raises ModelError in one line.
     """
     path = str(fetch(name)) if name in ALIASES else name
-    keep_freed()
+    set_up_memory()
     if not sys.stderr.isatty():  # a bar that redraws itself is no use in a log file
         disable_progress_bar()
     folder, options = path, {"revision": revision, "trust_remote_code": trust_remote_code}
