@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check bench results packs ablation clean
+.PHONY: demo test check bench packs methods ablation clean
 
 demo: $(READY)
 	$(BIN)/efface erase smollm2-135m ancient-egypt --to runs/demo --overwrite
@@ -22,11 +22,8 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench
 
-results: $(READY)
-	$(BIN)/python -m benchmarks.presets
-
-packs ablation: $(READY)
-	$(BIN)/python -m benchmarks.default $@
+packs methods ablation: $(READY)
+	$(BIN)/python -m benchmarks.tables $@
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

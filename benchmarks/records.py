@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from efface.errors import InputError
 from efface.pipeline import Run
 from efface.recipe import Recipe
-from efface.results import Audit, Measured, is_run
+from efface.results import Measured, is_run
 
 RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
 
@@ -23,7 +24,11 @@ def keep(run: Run) -> None:
         (folder / f"{name}.json").write_text(value.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
 
 
-def kept(folder: Path, recipe: Recipe) -> Audit | None:
-    """The scores of a run that was made from this recipe, if they were kept."""
-    found = Run(RECORDS / folder.relative_to(RUNS))
-    return found.audit if is_run(found.folder) and found.record.recipe == recipe else None
+def find(folder: Path, recipe: Recipe) -> Run | None:
+    """The run in this folder, or what was kept of it. Raises InputError for a run that was made from another recipe."""
+    if is_run(folder):
+        if Run(folder).record.recipe != recipe:
+            raise InputError(f"{folder} was made with another recipe; remove it")
+        return Run(folder)
+    kept = Run(RECORDS / folder.relative_to(RUNS))
+    return kept if is_run(kept.folder) and kept.record.recipe == recipe else None

@@ -54,3 +54,13 @@ def test_a_roomy_cache_holds_what_a_plain_one_holds(model_folders: dict[str, Pat
             roomy.layers[0].reorder_cache(rows)
             plain.layers[0].batch_select_indices(rows)
     assert roomy.layers[0].get_seq_length() == 9 + ROOM
+
+
+def test_a_cache_with_room_for_all_that_comes_is_made_once(model_folders: dict[str, Path]) -> None:
+    cache = roomy_cache(load(str(model_folders["llama"])).model, more=ROOM + 8)
+    made = set()
+    for length in (5, ROOM, 8):
+        keys, _ = cache.update(torch.randn(1, 2, length, 4), torch.randn(1, 2, length, 4), 0)
+        made.add(keys.data_ptr())
+    assert len(made) == 1
+    assert keys.shape[-2] == 5 + ROOM + 8

@@ -1,10 +1,12 @@
 """Scores of finished runs in the repository."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks import default, records
+from benchmarks import records, tables
 
+from efface.errors import InputError
 from efface.pipeline import Run
 from efface.recipe import build_recipe
 from efface.results import Answer, Audit, Measured, RunRecord, Score, write_json
@@ -20,20 +22,22 @@ def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path,
     write_json(folder / "audit.json", Audit(concept="c", split="test", base=measured, erased=measured))
     losses = [{"loss": 1.0}]
     write_json(folder / "run.json", RunRecord(recipe=recipe, versions={}, hashes={}, tokens={}, seconds={}, losses=losses))
-    assert records.kept(folder, recipe) is None
     records.keep(Run(folder))
-    found = records.kept(folder, recipe)
+    other = build_recipe({"model": "m", "concept": "c", "seed": 1})
+    with pytest.raises(InputError, match="another recipe"):
+        records.find(folder, other)
+    shutil.rmtree(folder)
+    found = records.find(folder, recipe)
     assert found is not None
-    assert found.erased.scores == {"choice/forget/acc": score.model_copy(update={"items": None})}
-    assert found.erased.answers == []
-    assert records.kept(folder, build_recipe({"model": "m", "concept": "c", "seed": 1})) is None
+    assert found.audit.erased.scores == {"choice/forget/acc": score.model_copy(update={"items": None})}
+    assert found.audit.erased.answers == []
+    assert records.find(folder, other) is None
 
 
 def test_every_record_in_the_repository_can_be_read() -> None:
     folders = [path.parent for path in records.RECORDS.rglob("run.json")]
     assert folders
-    names = {folder.name for _, folder, _ in (*default.packs(), *default.ablation())}
+    recipes = {of.relative_to(records.RUNS): recipe for table in tables.TABLES.values() for _, of, recipe in table()}
     for folder in folders:
-        assert folder.name in names
-        assert Run(folder).record.recipe.model == default.MODEL
+        assert Run(folder).record.recipe == recipes[folder.relative_to(records.RECORDS)], "made with another recipe; remove it"
         assert Run(folder).audit.split == "test"

@@ -58,7 +58,7 @@ def contest(
         for place, name in enumerate(names, start=1):
             if place > 1 and not tokens:
                 raise InputError(f"{short(names[0])} was left out, so that nothing says how long to train; give a --budget")
-            recipe = _recipe(name, seed, tokens, {"model": model, "concept": concept, **(settings or {})})
+            recipe = contender(name, seed, tokens, {"model": model, "concept": concept, **(settings or {})})
             run = Run(folder / f"{short(name)}-{seed}")
             made_from = input_hashes(recipe, read)
             if not is_run(run.folder) and (error := _left_out(run.folder, recipe, made_from)) is not None:
@@ -99,8 +99,11 @@ def _left_out(folder: Path, recipe: Recipe, made_from: Mapping[str, str]) -> Tra
         return None
 
 
-def _recipe(name: str, seed: int, budget: int | None, settings: Mapping[str, Any]) -> Recipe:
-    """What one contender is trained with: its own loss and weights, everybody's precision, batches and budget."""
+def contender(name: str, seed: int, budget: int | None, settings: Mapping[str, Any]) -> Recipe:
+    """What one method or preset is trained with: its own loss and weights, everybody's precision, batches and budget.
+
+    budget: target tokens (None: its own steps). settings: of all recipes, model and concept among them. Raises InputError.
+    """
     train = {"tokens": budget} if budget else {}
     common = merge(settings, {"seed": seed, "data": {"seed": seed}, "train": train})
     if name not in PUBLISHED:

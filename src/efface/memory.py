@@ -7,8 +7,8 @@ from contextlib import suppress
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
-#: Kernels that oneDNN, and torch above it, keep for shapes they have met. Texts have hardly two batches of one shape, so the 1,024
-#: of each that are their defaults take hundreds of megabytes and are never used again; the layers of one pass need a few dozen.
+#: Kernels that oneDNN, and torch above it, keep for shapes that they have met. Hardly two batches of texts have one shape: of the
+#: 1,024 that are the defaults most are never used again, and they take hundreds of megabytes. The layers of a pass need dozens.
 KEPT_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "16"}
 
 

@@ -29,6 +29,8 @@ def erased_logprobs(
 ) -> Float[Tensor, "*batch vocab"]:
     """Tilt the base distribution from expert to novice; returns normalised log-probabilities.
 
+    Logits stand in for the log-probabilities of the formula: what normalises each of the three is a constant of its row.
+
     base, expert, novice: logits (any constant may be added to a row) ``[..., vocab]``.
     eta: strength of the tilt, a number or one per position ``[..., 1]``; negative enhances the concept.
     temperature: divides all three logits before the tilt.
@@ -36,14 +38,12 @@ def erased_logprobs(
     candidates: only the k tokens likeliest under the base can be chosen at all.
     min_p: only tokens at least this likely relative to the base's likeliest can be chosen.
     """
-    log_p = (base / temperature).log_softmax(-1)
-    tilted = log_p + eta * ((novice / temperature).log_softmax(-1) - (expert / temperature).log_softmax(-1))
-    if candidates is not None and candidates < log_p.shape[-1]:
-        tilted = _keep_top(tilted, log_p, candidates)
+    tilted = (base + eta * (novice - expert)) / temperature
+    if candidates is not None and candidates < tilted.shape[-1]:
+        tilted = _keep_top(tilted, base, candidates)
     if min_p > 0:
-        floor = base.log_softmax(-1)
-        tilted = tilted.masked_fill(floor < floor.amax(-1, keepdim=True) + torch.tensor(min_p).log(), -torch.inf)
-    if top_k is not None and top_k < log_p.shape[-1]:
+        tilted = tilted.masked_fill(base < base.amax(-1, keepdim=True) + math.log(min_p), -torch.inf)
+    if top_k is not None and top_k < tilted.shape[-1]:
         tilted = _keep_top(tilted, tilted, top_k)
     return tilted.log_softmax(-1)
 

@@ -6,7 +6,8 @@ same tokens. A forget text's entry in the store keeps what decides its target fo
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from efface.data.store import Store, Tensors
 from efface.losses import chunk_size
 from efface.models import bare, teacher, without_prefix
 from efface.recipe import EraseSettings
-from efface.states import output_head, output_states
+from efface.states import output_head, output_states, plain_attention
 from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
 
 Prefixes = tuple[list[int], list[int]]
@@ -40,7 +41,7 @@ def retain_targets(
         return vars(SparseTarget.from_logprobs(head(states).float().log_softmax(-1), k))
 
     def make(rows: list[Text]) -> Tensors:
-        with teacher(model) as base:
+        with _reading(model) as base:
             return in_chunks(sparse, text_states(base, rows, pad))
 
     targets = [SparseTarget(**entry) for entry in from_store(store, "retain", texts, {"k": k}, make)]
@@ -57,7 +58,7 @@ def token_logprobs(model: PreTrainedModel, store: Store, texts: Sequence[Text], 
 
     def make(rows: list[Text]) -> Tensors:
         labels = torch.tensor([token for row in rows for token in row.ids[row.start :]])
-        with teacher(model) as base:
+        with _reading(model) as base:
             states = text_states(base, rows, pad)
         return in_chunks(read, states, labels.to(states.device))
 
@@ -120,7 +121,7 @@ def erase_targets(
         return sign * eta_schedule(len(text.ids) - text.start, settings.eta, settings.schedule).to(dtype)
 
     def build(shard: int) -> Tensors:
-        with teacher(model) as base:
+        with _reading(model) as base:
             if not shared:
                 shared.append(SharedPrefixes(base, [ids for drawn in personas for pair in drawn for ids in pair], pad))
             rows, of = [texts[i] for i in shards[shard]], [personas[i] for i in shards[shard]]
@@ -154,6 +155,13 @@ def erase_targets(
             target = Candidates(**entry).target(eta=torch.cat([etas(texts[i]) for i in shard]), **options)
         found |= _by_text(target, texts, shard)
     return [found[i] for i in range(len(texts))]
+
+
+@contextmanager
+def _reading(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The teacher while it reads texts."""
+    with teacher(model) as base, plain_attention(base):
+        yield base
 
 
 def random_targets(texts: Sequence[Text], vocab: int, seed: int) -> list[SparseTarget]:
