@@ -149,7 +149,8 @@ def sample_fluency(
     draws = torch.rand(len(prompts), settings.tokens, generator=torch.Generator().manual_seed(seed))
     ends, start = end_tokens(bare(model), tokenizer), prefix(tokenizer)
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(tails[i]))
-    most = 16 if bare(model).device.type == "cpu" else 64  # three streams each: their keys and values are most of the memory
+    # three streams each: their keys and values are most of the memory
+    most = max(1, min(16, 1600 // settings.tokens)) if bare(model).device.type == "cpu" else 64
     batches = [order[i : i + most] for i in range(0, len(order), most)]
     tilt: dict[str, Any] = {
         "eta": eta,
