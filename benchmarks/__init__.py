@@ -1,1 +1,1 @@
-"""What ``make bench`` and ``make results`` run."""
+"""What ``make bench``, ``make packs``, ``make methods`` and ``make ablation`` run."""
