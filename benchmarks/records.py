@@ -20,8 +20,9 @@ def keep(run: Run) -> None:
     audit = run.audit.model_copy(update={"base": slim(run.audit.base), "erased": slim(run.audit.erased)})
     folder = RECORDS / run.folder.resolve().relative_to(RUNS.resolve())
     folder.mkdir(parents=True, exist_ok=True)
-    for name, value in (("audit", audit), ("run", run.record.model_copy(update={"losses": []}))):
-        (folder / f"{name}.json").write_text(value.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
+    record = run.record.model_copy(update={"losses": []})
+    (folder / "audit.json").write_text(audit.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
+    (folder / "run.json").write_text(record.model_dump_json() + "\n", encoding="utf-8")  # None may differ from a default
 
 
 def find(folder: Path, recipe: Recipe) -> Run | None:

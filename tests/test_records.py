@@ -15,7 +15,7 @@ from efface.results import Answer, Audit, Measured, RunRecord, Score, write_json
 def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
-    folder, recipe = tmp_path / "runs" / "packs" / "one", build_recipe({"model": "m", "concept": "c"})
+    folder, recipe = tmp_path / "runs" / "packs" / "one", build_recipe({"model": "m", "concept": "c", "preset": "paper"})
     score = Score(value=0.5, n=2, low=0.1, high=0.9, chance=0.25, items=(0.0, 1.0))
     measured = Measured(scores={"choice/forget/acc": score}, answers=[Answer(prompt="Who?", text="Nobody.")])
     folder.mkdir(parents=True)
