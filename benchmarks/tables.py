@@ -99,11 +99,10 @@ if __name__ == "__main__":
         if not done:
             print("no runs yet")
         else:
-            figures = {row: spread(of) for row, of in done.items()}
             together = {"all": [audit for of in done.values() for audit in of]} if asked == ["packs"] else {}
-            shown = done | together
-            print(markdown({row: spread(of) for row, of in shown.items()}, {row: len(of) for row, of in shown.items()}))
-            if (plane := comparison_plane(figures)) is not None:
+            shown = {row: spread(of) for row, of in (done | together).items()}
+            print(markdown(shown, {row: len(of) for row, of in (done | together).items()}))
+            if (plane := comparison_plane({row: shown[row] for row in done})) is not None:
                 Path("runs").mkdir(exist_ok=True)
                 Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")
     except EffaceError as error:

@@ -25,7 +25,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     keys: Tensor
     values: Tensor
     room: tuple[Tensor, Tensor] | None = None
-    more: int = ROOM
+
+    def __init__(self, more: int) -> None:
+        super().__init__()
+        self.more = more
 
     def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """Write new keys and values behind the old ones; returns all of them."""
@@ -63,9 +66,7 @@ def roomy_cache(model: PreTrainedModel, more: int = ROOM) -> DynamicCache:
     more: tokens that there is room for behind those that come first.
     """
     cache = DynamicCache(config=model.config)
-    cache.layers = [RoomyLayer() if type(layer) in ATTENTION else layer for layer in cache.layers]
-    for layer in cache.layers:
-        layer.more = more
+    cache.layers = [RoomyLayer(more) if type(layer) in ATTENTION else layer for layer in cache.layers]
     return cache
 
 

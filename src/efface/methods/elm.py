@@ -80,10 +80,8 @@ class ELM(Method):
         size, others = self.recipe.erase.resist, [term for term in TERMS if term in batch and term != "erase"]
         if not (size and "erase" in batch):
             return super().loss(model, batch)
-        student, forget = (
-            wrapped(model),
-            only_terms(batch, ["erase"]),
-        )  # not through what distributes it: these gradients stay here
+        student = wrapped(model)  # not through what distributes it: these gradients stay here
+        forget = only_terms(batch, ["erase"])
         weights = [weight for weight in student.parameters() if weight.requires_grad]
         relearned = likelihood(look(student, next_tokens(forget, "erase"))["erase"])
         slopes = mean_of_all(torch.autograd.grad(relearned, weights, materialize_grads=True))
