@@ -33,10 +33,10 @@ LOG_P = [2 - math.log(math.exp(2) + 2), -math.log(math.e + 2), 3 - math.log(math
 NLL = -((LOG_P[0] + LOG_P[1]) / 2 + LOG_P[2]) / 2
 
 
-def a_look(layers: dict[int, Tensor] | None = None, base: dict[int, Tensor] | None = None, progress: float = 0.0) -> Seen:
+def a_look(layers: dict[int, Tensor] | None = None, base: dict[int, Tensor] | None = None, **more: Any) -> Seen:
     """What a student made of these texts; its states are its logits."""
     target = SparseTarget.one_hot(LABELS)
-    return Seen(LOGITS, layers or {}, target, TEXT, 2, head=lambda states: states, base=lambda: base or {}, progress=progress)
+    return Seen(LOGITS, layers or {}, target, TEXT, 2, head=lambda states: states, base=lambda: base or {}, **more)
 
 
 def method(name: str, **settings: Any) -> Method:
@@ -74,7 +74,7 @@ def test_circuit_breakers_fade_to_half() -> None:
     base = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
     states = torch.tensor([[2.0, 0.0], [0.0, 5.0], [4.0, 0.0]])  # cosines 1, 0, 1
     for progress, weight in ((0.0, 10.0), (1.0, 5.0)):
-        loss = method("circuit_breakers").erase(a_look({3: states}, {3: base}, progress))
+        loss = method("circuit_breakers").erase(a_look({3: states}, {3: base}, progress=progress))
         assert loss.item() == pytest.approx(weight * (0.5 + 1) / 2, rel=0.02)  # the jolt is a hundredth
 
 
@@ -110,6 +110,19 @@ def test_npo() -> None:
     assert steep.grad.item() == pytest.approx(1.0)
 
 
+def test_ratios_are_sums_over_a_text_less_the_frozen_models() -> None:
+    reference = torch.tensor([[-1.0], [-2.0], [-0.5]])
+    ratio = torch.tensor([LOG_P[0] + LOG_P[1] + 3.0, LOG_P[2] + 0.5])
+    torch.testing.assert_close(method("npo").erase(a_look(values=reference)), npo(ratio, 0.1))
+    pair = method("dpo").erase(a_look(values=reference))  # a text and its refusal
+    torch.testing.assert_close(pair, dpo(preferred=ratio[1:], rejected=ratio[:1], beta=0.1))
+
+
+def test_simnpo_is_about_a_token_of_each_text() -> None:
+    each = torch.tensor([(LOG_P[0] + LOG_P[1]) / 2, LOG_P[2]])
+    torch.testing.assert_close(method("simnpo").erase(a_look()), simnpo(each, 0.7, 0.0))
+
+
 def test_simnpo() -> None:
     assert simnpo(torch.tensor([-3.0]), 2.5, 0.5).item() == pytest.approx(-2 / 2.5 * log(2.5 * 3.0 - 0.5))
 
@@ -125,6 +138,12 @@ def test_rmu() -> None:
     assert torch.equal(unit, direction(torch.zeros(5, 16), seed=3))
     states = torch.tensor([[1.0, 2.0], [0.0, 0.0]])
     torch.testing.assert_close(misdirection(states, torch.tensor([3.0, 2.0])), torch.tensor([2.0, 6.5]))
+
+
+def test_rmu_aims_at_c_times_the_direction() -> None:
+    states = torch.tensor([[1.0, 2.0], [0.0, 1.0], [3.0, 0.0]])
+    each = misdirection(states, 6.5 * direction(states, seed=0))
+    torch.testing.assert_close(method("rmu").erase(a_look({3: states})), ((each[0] + each[1]) / 2 + each[2]) / 2)
 
 
 def test_rerouting() -> None:
@@ -154,6 +173,16 @@ def test_generic_predictions() -> None:
 def test_breaking() -> None:
     base = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
     torch.testing.assert_close(breaking(torch.tensor([[1.0, 7.0], [0.0, -1.0]]), base), torch.tensor([0.5, 0.0]))
+    uneven = torch.tensor([[1.0, 0.0], [0.0, 3.0]])  # the square of the mean length, not the mean of the squares
+    torch.testing.assert_close(breaking(uneven, uneven), torch.tensor([0.25, 2.25]))
+
+
+def test_cir_breaks_what_each_layer_adds() -> None:
+    states = {n: torch.randn(3, 2) for n in (1, 2, 5, 6)}
+    base = {n: torch.randn(3, 2) for n in (1, 2, 5, 6)}
+    each = [breaking(states[high] - states[low], base[high] - base[low]) for low, high in ((1, 2), (5, 6))]
+    wanted = sum(((of[0] + of[1]) / 2 + of[2]) / 2 for of in each) / 2
+    torch.testing.assert_close(method("cir").erase(a_look(states, base)), wanted)
 
 
 def test_directions_span_mean_and_components() -> None:

@@ -9,7 +9,7 @@ import torch
 
 from efface.concept import Concept
 from efface.data.collate import Collator, next_token_example
-from efface.data.corpora import training_texts
+from efface.data.corpora import Text, training_texts
 from efface.data.store import Store
 from efface.errors import InputError
 from efface.losses import LossTerms
@@ -19,6 +19,7 @@ from efface.methods.idk import asked
 from efface.methods.method import look
 from efface.models import Loaded, attach_adapter, load, read_adapter, teacher, weights_hash
 from efface.recipe import LoraSettings
+from efface.states import without_padding
 from efface.training import train
 from tests.conftest import FORGET, RETAIN
 
@@ -45,7 +46,7 @@ WAY = {
     "repnoise": -1,
     "circuit_breakers": -1,
     "whp": -1,
-    "cir": None,
+    "cir": -1,
     "random_target": -1,
     "retain_only": None,
 }
@@ -201,7 +202,33 @@ def test_cir_where_it_cannot_work(llama: Loaded) -> None:
         make_method(complete_recipe({**SMALL, "method": "cir", "lora": {"layers": "0"}})).layers(llama.model)
     nothing = make_method(complete_recipe({**SMALL, "method": "cir", "erase": {"weight": 0.0}}))
     assert nothing.constrain(llama.model, list) is None  # type: ignore[arg-type]
-    assert directions(torch.randn(5, 4), 50).shape == (4, 4)
+    assert directions(torch.randn(5, 4), 50).shape == (4, 3)
+
+
+def test_cir_leaves_padding_and_first_tokens_out(llama: Loaded, zorn: Concept) -> None:
+    """The directions are the same however the texts are batched, with padding or without."""
+    recipe = complete_recipe({**SMALL, "method": "cir"})
+    method = make_method(recipe)
+    texts, _ = training_texts(zorn, llama.tokenizer, recipe.data)
+    short = [Text(text.ids[: 6 + 3 * i], 1) for i, text in enumerate(texts[:3])]
+    examples = method.examples(llama, short, zorn, Store({"model": "llama"}))
+    assert [example.text.start for example in examples] == [2, 2, 2]
+    student, collate = attach_adapter(llama.model, recipe.lora, 0), Collator(llama.tokenizer.pad_token_id)
+    with torch.no_grad():
+        for parameter in student.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+
+    def watched(*batches: list[int]) -> torch.Tensor:
+        rows = [collate([{"erase": [examples[i]]} for i in batch]) for batch in batches]
+        inputs, _ = method._watch(student, lambda: rows)  # type: ignore[attr-defined]
+        return next(iter(inputs.values()))
+
+    padded = watched([0, 1, 2])
+    assert len(padded) == sum(len(text.ids) - 1 for text in short)
+    torch.testing.assert_close(padded, watched([0], [1], [2]), atol=1e-4, rtol=1e-4)
+    with without_padding(student):
+        torch.testing.assert_close(padded, watched([0, 1, 2]), atol=1e-4, rtol=1e-4)
 
 
 def test_names_and_options_that_are_not_there_are_one_line(tmp_path: Path) -> None:

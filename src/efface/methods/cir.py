@@ -1,7 +1,8 @@
 """CIR, collapse of irrelevant representations (Sondej et al., arXiv 2509.11816): an update without its general directions.
 
-``E ReLU(f(token) . f_base(token)) / ||f_base||^2``, f: what a trained layer adds to the states. The update of a linear module may
-not read the mean and the first principal components of its inputs, nor write those of the gradients at its outputs.
+``E ReLU(f(token) . f_base(token)) / (E ||f_base||)^2``, f: what a trained layer adds to the states. The update of a linear module
+may not read the mean and the first principal components of its inputs, nor write those of the gradients at its outputs. A text's
+first token, whose states are hundreds of times as long as others' in many models, takes part in nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,8 +16,13 @@ from peft.tuners.lora import LoraLayer
 from pydantic import Field
 from torch import Tensor, nn
 
+from efface.concept import Concept
+from efface.data.collate import Example, next_token_example
+from efface.data.corpora import Text
+from efface.data.store import Store
 from efface.errors import InputError
 from efface.methods.method import Method, Seen, look
+from efface.models import Loaded
 from efface.ranks import from_first
 from efface.recipe import Settings
 
@@ -28,12 +34,17 @@ class CIR(Method):
     """
 
     class Options(Settings):
-        """About the paper's."""
+        """The numbers of components are those of the authors' code."""
 
-        components: int = Field(10, ge=0, description="Principal components that are projected out, besides the mean.")
+        inputs: int = Field(24, ge=0, description="Principal components of the inputs that are projected out, besides the mean.")
+        gradients: int = Field(36, ge=0, description="The same of the gradients at the outputs.")
         batches: int = Field(8, gt=0, description="Batches of forget texts that they are taken from.")
 
     recipe_defaults: ClassVar = {"erase": {"weight": 30.0}}
+
+    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+        """The forget texts from their second token on."""
+        return [next_token_example(Text(text.ids, max(text.start, min(2, len(text.ids) - 1)))) for text in forget]
 
     def layers(self, model: nn.Module) -> Sequence[int]:
         """The trained ones and those below them."""
@@ -56,8 +67,8 @@ class CIR(Method):
         inputs, gradients = self._watch(model, batches)
         with torch.random.fork_rng():
             torch.manual_seed(self.recipe.seed)
-            count = self.options.components
-            bases = {name: (directions(inputs[name], count), directions(gradients[name], count)) for name in gradients}
+            read, written = self.options.inputs, self.options.gradients
+            bases = {name: (directions(inputs[name], read), directions(gradients[name], written)) for name in gradients}
         for pair in bases.values():
             for basis in pair:
                 from_first(basis)  # every process has looked at other texts
@@ -73,13 +84,20 @@ class CIR(Method):
         """Inputs of every trained module and gradients at its outputs ``[tokens, size]``, over some forget texts."""
         seen: dict[str, list[Tensor]] = {}
         pulled: dict[str, list[Tensor]] = {}
+        mask = torch.empty(0)
+
+        def tokens(states: Tensor) -> Tensor:
+            """``[tokens, size]`` of a padded batch or of one without padding: neither padding nor a text's first token."""
+            wanted = mask.bool() & (mask.cumsum(1) > 1)
+            rows = states.float().flatten(0, -2)
+            return rows[(wanted if len(rows) == wanted.numel() else wanted[mask.bool()]).flatten().to(rows.device)]
 
         def keep(name: str) -> Callable[..., None]:
             def hook(_: nn.Module, entering: tuple[Tensor, ...], leaving: Tensor) -> None:
                 if leaving.requires_grad:  # not the frozen model's pass
-                    seen.setdefault(name, []).append(entering[0].detach().float().flatten(0, -2))
+                    seen.setdefault(name, []).append(tokens(entering[0].detach()))
                     pulled.setdefault(name, [])
-                    leaving.register_hook(lambda gradient: pulled[name].append(gradient.float().flatten(0, -2)))  # type: ignore[no-untyped-call]
+                    leaving.register_hook(lambda gradient: pulled[name].append(tokens(gradient)))  # type: ignore[no-untyped-call]
 
             return hook
 
@@ -89,6 +107,7 @@ class CIR(Method):
             for batch, _ in zip(batches(), range(self.options.batches), strict=False):
                 texts = int(batch["erase"]["rows"].max()) + 1  # they stand first
                 some = {"erase": batch["erase"], **{name: batch[name][:texts] for name in ("input_ids", "attention_mask")}}
+                mask = some["attention_mask"]
                 torch.autograd.backward(self.erase(look(model, some, self.layers(model))["erase"]))
         finally:
             for hook in hooks:
@@ -98,15 +117,15 @@ class CIR(Method):
 
 
 def breaking(added: Tensor, base: Tensor) -> Tensor:
-    """Product of what a layer adds now and what it added ``[n, size]``, over the mean squared length: ``[n]``, not below 0."""
+    """Product of what a layer adds now and what it added ``[n, size]``, over their squared mean length: ``[n]``, not below 0."""
     added, base = added.float(), base.float()
-    return (added * base).sum(-1).relu() / base.square().sum(-1).mean()
+    return (added * base).sum(-1).relu() / base.norm(dim=-1).mean().square()
 
 
 def directions(vectors: Tensor, components: int) -> Tensor:
     """Orthonormal columns ``[size, 1 + components]`` that span the mean and the first principal components of ``[n, size]``."""
     mean = vectors.mean(0, keepdim=True)
-    components = min(components, *vectors.shape)
+    components = min(components, len(vectors), vectors.shape[1] // 2)  # of a small layer something must be left
     found = torch.pca_lowrank(vectors, components)[2].T if components else mean[:0]
     columns: Tensor = torch.linalg.qr(torch.cat([mean, found]).T)[0]
     return columns

@@ -46,7 +46,9 @@ def goals(audit: Audit) -> Markup | None:
         axes.barh(names, [100 * measured[name] for name in names], color=ERASED, height=0.6)
         axes.axvline(100, color=GREY, linestyle="--")
         axes.set_xlabel("per cent; dashed: a perfect erasure")
-        axes.bar_label(axes.containers[0], fmt="%.0f", padding=3)
+        for inside in (True, False):  # a label behind a long bar would stand on the dashed line
+            labels = [f"{100 * measured[name]:.0f}" if (measured[name] > 0.2) == inside else "" for name in names]
+            axes.bar_label(axes.containers[0], labels, padding=-24 if inside else 3)
 
     return picture([draw], (7.5, 0.5 + 0.45 * len(measured)), "the three goals")
 
