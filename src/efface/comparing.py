@@ -21,7 +21,10 @@ PUBLISHED = tuple(preset for preset in PRESETS if preset != "default")
 
 def contenders(names: Sequence[str]) -> list[str]:
     """Methods by name, files of your own, presets of ELM, or ``all``: ELM first. Raises InputError."""
-    wanted = ["elm", *PUBLISHED, *(name for name in NAMES if name != "elm")] if "all" in names else list(names)
+    everything = ["elm", *PUBLISHED, *(name for name in NAMES if name != "elm")]
+    wanted = list(names)
+    if "all" in names:
+        wanted = list(dict.fromkeys(each for name in names for each in (everything if name == "all" else [name])))
     for name in wanted:
         if name not in PUBLISHED:
             find_method(name)
@@ -52,10 +55,11 @@ def contest(
     beside the runs. An old run of another recipe, concept or method file is an InputError.
     """
     require_one_process("compare --methods")
-    read = Concept.load(concept)
+    read, known = Concept.load(concept), budget
     for seed in range(seeds):
         tokens = budget
         for place, name in enumerate(names, start=1):
+            tokens = tokens or (known if place > 1 else None)  # the first method was left out: as with the seed before
             if place > 1 and not tokens:
                 raise InputError(f"{short(names[0])} was left out, so that nothing says how long to train; give a --budget")
             recipe = contender(name, seed, tokens, {"model": model, "concept": concept, **(settings or {})})
@@ -67,21 +71,24 @@ def contest(
             if not is_run(run.folder):
                 number = f"run {seed * len(names) + place} of {seeds * len(names)}"
                 print(f"== {short(name)}, seed {seed}: {number}", file=sys.stderr, flush=True)
+                why = ""
                 try:
                     run_recipe(recipe, run.folder)
                 except TrainingError as error:  # some methods do not survive some settings; the others go on
-                    print(f"{short(name)}, seed {seed}, is left out: {error}", file=sys.stderr, flush=True)
-                    folder.mkdir(parents=True, exist_ok=True)
-                    about = {"recipe": recipe.model_dump(mode="json"), "made_from": made_from}
-                    write_json(_marker(run.folder), {"error": str(error), **about})
-                    yield name, error
-                    continue
+                    why = str(error)
                 except UnfinishedRunError as error:
                     raise InputError(str(error).replace("or drop it with --overwrite", "or remove it")) from None
+                if why:  # said here, for the error itself holds on to the model
+                    print(f"{short(name)}, seed {seed}, is left out: {why}", file=sys.stderr, flush=True)
+                    folder.mkdir(parents=True, exist_ok=True)
+                    about = {"recipe": recipe.model_dump(mode="json"), "made_from": made_from}
+                    write_json(_marker(run.folder), {"error": why, **about})
+                    yield name, TrainingError(why)
+                    continue
             elif run.record.recipe != recipe or not made_from.items() <= run.record.hashes.items():
                 what = "recipe, budget, model, concept or method file"
                 raise InputError(f"{run.folder} was made with another {what}; name another folder with --to")
-            tokens = tokens or sum(run.record.tokens.values())
+            tokens = known = tokens or sum(run.record.tokens.values())
             yield name, run
 
 

@@ -153,8 +153,10 @@ def train(
     """Train the adapter, going on from the last checkpoint in ``folder`` if there is one; returns the log of losses.
 
     Under accelerate every process calls this; the first of them writes the adapter to ``adapter``.
-    Raises TrainingError when the loss is not finite.
+    Raises TrainingError when the loss is not finite, or when there is nothing to train on.
     """
+    if not corpora:
+        raise TrainingError(f"method {recipe.method} has nothing to train on: expected a term with a weight and texts")
     settings = recipe.train
     set_seed(recipe.seed)
     planned = schedule(corpora, recipe)

@@ -25,7 +25,7 @@ from efface.losses import LossTerms
 from efface.methods import complete_recipe, make_method
 from efface.methods.method import Method
 from efface.models import Loaded, attach_adapter, bare, linear_modules, teacher, weights_hash
-from efface.pipeline import load_model, target_store
+from efface.pipeline import input_hashes, load_model, target_store
 from efface.ranks import require_one_process
 from efface.recipe import AuditSettings, merge, nested
 from efface.report.table import summary
@@ -84,23 +84,24 @@ class Study:
         if not (concept.ask("forget", "tune") and concept.ask_open("forget", "tune")):
             raise InputError(f"{self.recipe.concept} has no questions to tune on (kind forget, split tune)")
         linear_modules(loaded.model, self.recipe.lora.layers, self.recipe.lora.modules)
-        store = target_store(loaded, weights_hash(loaded.model))
+        model_hash = weights_hash(loaded.model)
+        store = target_store(loaded, model_hash)
         self.folder.mkdir(parents=True, exist_ok=True)
-        study = self._open(create=True)
+        study = self._open()
+        self._claim(study, {"model": model_hash, **input_hashes(self.recipe, concept)})
         if not study.trials and (own := self._own()) is not None:
             study.enqueue_trial(own)
         base = self._base(loaded, concept)
         for trial in study.get_trials(states=[TrialState.RUNNING]):  # killed in the middle
             study.tell(trial.number, state=TrialState.FAIL)
-        again: list[int] = study.user_attrs.get("again", [])
+        made_again = {trial.user_attrs.get("again") for trial in study.trials}
         for trial in study.get_trials(states=[TrialState.FAIL]):  # stopped: the same settings again, once
-            if trial.params and trial.number not in again:
-                study.enqueue_trial(trial.params)
-                again = [*again, trial.number]
-                study.set_user_attr("again", again)
+            if trial.params and trial.number not in made_again and "again" not in trial.user_attrs:
+                study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
         while len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])) < trials:
             study.optimize(lambda trial: self._trial(trial, loaded, concept, store, base), n_trials=1)
             self.write()
+        self.write()  # it may be missing, though the trials are there
         return self.found()
 
     def found(self) -> list[Found]:
@@ -121,19 +122,26 @@ class Study:
         about = {"recipe": self.recipe.model_dump(mode="json"), "given_up": self.given_up()}
         write_json(self.folder / "tune.json", {**about, "trials": [vars(found) for found in self.found()]})
 
-    def _open(self, create: bool = False) -> optuna.Study:
+    def _open(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = RDBStorage(f"sqlite:///{self.folder / 'study.db'}")
-        about = {"recipe": self.recipe.model_dump(mode="json"), "vary": list(self.vary)}
         study = optuna.create_study(
             storage=storage, study_name="efface", directions=["maximize"] * len(GOALS), load_if_exists=True
         )
         study.sampler = TPESampler(seed=SEED + len(study.trials), n_startup_trials=8)  # a search that goes on draws anew
-        if "about" not in study.user_attrs and create:
-            study.set_user_attr("about", about)
-        if study.user_attrs.get("about") != about:
-            raise RunError(f"{self.folder} holds a search with other settings; name another folder with --to")
         return study
+
+    def _claim(self, study: optuna.Study, made_from: Mapping[str, str]) -> None:
+        """Raises RunError for a search with other settings, or from another model, pack or method file."""
+        about = {"recipe": self.recipe.model_dump(mode="json"), "vary": list(self.vary)}
+        for key, value, what in (
+            ("about", about, "with other settings"),
+            ("made_from", made_from, "from another model, concept or method file"),
+        ):
+            if not study.trials and key not in study.user_attrs:
+                study.set_user_attr(key, value)
+            if study.user_attrs.get(key) != value:
+                raise RunError(f"{self.folder} holds a search {what}; name another folder with --to")
 
     def _value(self, name: str) -> float | None:
         section, key = name.split(".")
@@ -175,7 +183,7 @@ class Study:
                 watched = _Watched(method, loaded, concept)
                 train(student, loaded.tokenizer, watched, corpora, recipe, Path(checkpoints))
             erased = _measure(student.eval(), loaded, concept)
-        except TrainingError as error:
+        except (TrainingError, torch.OutOfMemoryError) as error:
             raise optuna.TrialPruned from error
         finally:
             if student is not None:
