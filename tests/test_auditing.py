@@ -11,10 +11,15 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from efface.auditing import audit
 from efface.cli import main
+from efface.concept import Concept
 from efface.errors import EffaceError
 from efface.pipeline import Run, erase
+from efface.recipe import AuditSettings
 from efface.report.table import gone, kept, summary, verdict
 from efface.results import Audit, Measured
+from efface.scorers.open import score_leaks
+from efface.scorers.replies import replies
+from efface.scorers.scorer import Subject
 from tests.conftest import tiny_model
 from tests.test_pipeline import SMALL as TINY
 
@@ -111,6 +116,57 @@ def test_what_does_not_fit_together_is_one_line(
         assert says in said.err
         assert said.err.rstrip("\n").splitlines()[-1].startswith("efface: ")
         assert (run.folder / "audit.json").read_bytes() == before
+
+
+def test_an_audit_replaces_no_other(
+    run: Run, model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = shutil.copytree(run.folder, tmp_path / "own")
+    adapter = ["audit", str(run.folder / "adapter"), "--base", str(model_folders["llama"]), "--concept", str(pack_folder)]
+    before = (own / "audit.json").read_bytes()
+    for command in ([*adapter, "--to", str(own)], ["audit", str(run.folder), "--split", "tune", "--to", str(own)]):
+        assert main([*command, "--samples", "0", "--no-depth"]) == 2
+        assert f"{own} holds another audit; name another folder with --to" in capsys.readouterr().err
+    assert (own / "audit.json").read_bytes() == before
+    place = tmp_path / "place"
+    for split, code in (("tune", 0), ("tune", 0), ("test", 2)):
+        assert main([*adapter, "--to", str(place), "--samples", "0", "--no-depth", "--split", split]) == code
+
+
+def test_what_came_with_a_folder_neither_runs_code_nor_sends_anything(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "evil.yaml").write_text("task: evil\ndoc_to_text: !function evil.run\n")
+    folder = shutil.copytree(run.folder, tmp_path / "run")
+    record = json.loads((folder / "run.json").read_text())
+    record["recipe"]["audit"] |= {"task_folder": str(tmp_path / "tasks"), "endpoint": "http://127.0.0.1:9/v1"}
+    (folder / "run.json").write_text(json.dumps(record))
+    assert audit(folder).settings.endpoint is None
+    assert main(["audit", str(folder)]) == 0
+    assert Run(folder).audit.settings.task_folder is None
+
+
+def test_every_model_is_sampled_alike(run: Run, zorn: Concept) -> None:
+    """Whatever its own generation config says."""
+    loaded = run.load()
+    subject = Subject(loaded.model, loaded.tokenizer, zorn, "test")
+    plain = replies(subject, ["Who was Orlo?"], 24, "answers"), score_leaks(subject)
+    own = loaded.model.generation_config
+    own.repetition_penalty, own.temperature, own.do_sample = 5.0, 0.01, True
+    assert (replies(subject, ["Who was Orlo?"], 24, "answers"), score_leaks(subject)) == plain
+    assert loaded.model.generation_config is own
+
+
+def test_the_scale_of_an_adapter_is_part_of_what_is_kept(
+    run: Run, model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path
+) -> None:
+    adapter = shutil.copytree(run.folder / "adapter", tmp_path / "adapter")
+    quick, found = AuditSettings(samples=0, depth=False), []
+    for alpha in (16, 0.001):
+        config = json.loads((adapter / "adapter_config.json").read_text())
+        (adapter / "adapter_config.json").write_text(json.dumps({**config, "lora_alpha": alpha}))
+        found.append(audit(adapter, str(pack_folder), base=str(model_folders["llama"]), settings=quick, dtype="float32"))
+    near, far = (measured.erased.scores["drift/retain/kl"].value for measured in reversed(found))
+    assert near < far / 10
 
 
 def test_audit_again_writes_the_page_again(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,20 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import efface
 from efface import pipeline
 from efface.data import store
-from efface.errors import ConceptError, ModelError, RunError, TrainingError
-from efface.models import teacher
-from efface.pipeline import Run, erase, prepare
+from efface.errors import ConceptError, InputError, ModelError, RunError, TrainingError
+from efface.models import resolve_dtype, teacher
+from efface.pipeline import Run, erase, load_model, prepare
 from tests.conftest import write_pack
 
 SMALL: dict[str, Any] = {
@@ -230,6 +232,89 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on(job: dict[str, Any], monke
     assert not job["to"].exists()
     monkeypatch.undo()
     assert erase(**job).record.losses
+
+
+def test_what_fails_after_the_training_does_not_cost_the_training(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="no model 'nowhere/at/all'"):
+        erase(**{**job, "audit": {"judge": "nowhere/at/all"}})
+    partial = job["to"].with_name("run.partial")
+    assert (partial / "adapter" / "adapter_model.safetensors").is_file()
+    trained = json.loads((partial / "seconds.json").read_text())["train"]
+    monkeypatch.setattr(pipeline, "train", None)  # it is not trained again, and another audit is no other training
+    record = erase(**{**job, "audit": {"samples": 1}}).record
+    assert record.recipe.audit.samples == 1
+    assert record.seconds["train"] >= trained
+    assert {path.name for path in job["to"].iterdir()} == FILES
+
+
+def test_a_run_that_was_measured_in_another_way_is_measured_again(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            erase(**job)
+    finished = erase(**{**job, "audit": {"samples": 0}})
+    assert finished.record.recipe.audit.samples == 0
+    assert "open/forget/leak" not in finished.audit.erased.scores
+
+
+def test_two_commands_do_not_work_in_one_folder(job: dict[str, Any]) -> None:
+    with pipeline._alone(job["to"].with_name("run.partial")), pytest.raises(RunError, match="another command is working in"):
+        erase(**job)
+    assert erase(**job).record.losses
+
+
+def test_weights_that_are_not_the_runs_are_refused(job: dict[str, Any], tmp_path: Path) -> None:
+    """And code that comes with a model is not run because a run folder says so."""
+    model = shutil.copytree(job["model"], tmp_path / "model")
+    run = erase(**{**job, "model": str(model), "dtype": "auto"})
+    record = json.loads((run.folder / "run.json").read_text())
+    record["recipe"]["trust_remote_code"] = True
+    (run.folder / "run.json").write_text(json.dumps(record))
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        load = pipeline.load
+        patch.setattr(
+            pipeline, "load", lambda *args, **options: seen.append(options["trust_remote_code"]) or load(*args, **options)
+        )
+        loaded = run.load()
+        run.load(trust_remote_code=True)
+        patch.setattr(pipeline, "load", lambda *args, **options: load(*args, **{**options, "dtype": other(options["dtype"])}))
+        there, hashes = run.load_hashed()  # as on a machine where auto means another precision
+    assert seen == [False, True]
+    assert there.model.dtype != loaded.model.dtype
+    assert hashes["model"] != run.record.hashes["model"]
+    other_model = load_model(run.record.recipe)
+    other_model.model.lm_head.weight.data += 1.0
+    other_model.model.save_pretrained(model)
+    with pytest.raises(RunError, match=r"the weights of .* are not those that the run was made from"):
+        run.load()
+    shutil.copytree(job["model"], model, dirs_exist_ok=True)
+    file = run.folder / "adapter" / "adapter_model.safetensors"
+    save_file({name: torch.zeros_like(tensor) for name, tensor in load_file(file).items()}, file)
+    with pytest.raises(RunError, match="its adapter is not the one whose hash is in run.json"):
+        run.load()
+
+
+def other(dtype: str) -> str:
+    """The precision that ``auto`` does not mean here."""
+    here = "bfloat16" if resolve_dtype("auto") == torch.bfloat16 else "float32"
+    return {"auto": {"bfloat16": "float32", "float32": "bfloat16"}[here]}.get(dtype, dtype)
+
+
+def test_several_processes_do_not_relearn(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="audit.relearn_steps: one process relearns"):
+        erase(**{**job, "audit": {"relearn_steps": 2}})
+    with pytest.raises(InputError, match="audit runs in one process"):
+        efface.audit("run")
+
+
+def test_a_pack_without_questions_is_measured_on_its_texts(job: dict[str, Any], tmp_path: Path) -> None:
+    pack = tmp_path / "bare"
+    pack.mkdir()
+    write_pack(pack, questions=[], open_questions=[])
+    scores = erase(**{**job, "concept": str(pack)}).audit.erased.scores
+    assert set(scores) == {"perplexity/forget/held_out", "perplexity/retain/held_out", "drift/retain/kl", "drift/forget/kl"}
 
 
 def test_a_loss_that_is_not_finite_leaves_nothing(job: dict[str, Any]) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from efface.errors import ModelError
 from efface.models import attach_adapter, load
 from efface.packing import is_packed, packed_attention
 from efface.recipe import LoraSettings
-from efface.states import output_head, output_states, without_padding
+from efface.states import output_head, output_states, require_head, without_padding
 from tests.conftest import ARCHITECTURES
 
 IDS = torch.tensor([[5, 9, 33, 70, 8, 41, 2, 60]])
@@ -82,6 +83,29 @@ def test_a_model_that_cannot_read_packed_batches_reads_padded_ones(
     with without_padding(model):
         assert model.config._attn_implementation == "eager"
         torch.testing.assert_close(output_states(model, ROWS, COLS, **PADDED), padded, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_mixes_neighbours_without_attention_reads_padded_batches(capsys: pytest.CaptureFixture[str]) -> None:
+    """Short convolutions see over the end of a text."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = AutoConfig.for_model("lfm2", **sizes, num_hidden_layers=3, layer_types=["conv", "full_attention", "conv"])
+    model = attach_adapter(AutoModelForCausalLM.from_config(config), LoraSettings(layers="all", modules="q_proj"), 0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4)
+    with without_padding(model.eval()):
+        assert not is_packed(model.get_base_model())
+    assert "batches are padded" in capsys.readouterr().err
+
+
+def test_a_model_with_something_before_its_output_layer_is_refused(model_folders: dict[str, Path]) -> None:
+    require_head(load(str(model_folders["llama"])).model)
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4, "num_hidden_layers": 2}
+    config = AutoConfig.for_model("bert", **sizes, is_decoder=True)
+    with pytest.raises(ModelError, match="its output layer cannot be run on its own"):
+        require_head(AutoModelForCausalLM.from_config(config).eval())
 
 
 def test_attention_of_an_unknown_kind_is_refused() -> None:

@@ -6,13 +6,15 @@ from typing import Any
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from efface.concept import Concept, Split
-from efface.errors import InputError, ModelError
+from efface.errors import InputError, ModelError, RunError
 from efface.models import Loaded, load, read_adapter, weights_hash
 from efface.pipeline import Run
+from efface.ranks import require_one_process
 from efface.recipe import AuditSettings
 from efface.report.page import write_report
-from efface.results import Audit, is_run, write_json
+from efface.results import Audit, is_run, read_json, write_json
 from efface.scorers.verify import Pair, audit_pair
+from efface.states import require_head
 
 
 def audit(
@@ -29,21 +31,26 @@ def audit(
     """Measure a run again, or any erased model (adapter or merged weights) beside its base.
 
     what: a run folder; or, with ``base`` and ``concept``, a hub id or folder of an adapter or of a whole model.
-    dtype, trust_remote_code: how a model is loaded (a run remembers it).
+    dtype: how a model is loaded (a run remembers it). trust_remote_code: run code that comes with the model.
     to: folder for ``audit.json`` and ``report.html``; None: only return the figures.
+    Of a run's own settings those that run code or send something are left out (``endpoint``, ``task_folder``).
     Raises an EffaceError in one line for what does not fit together.
     """
+    require_one_process("audit")
     if is_run(what):
         if base is not None or concept is not None:
             raise InputError(f"{what} is a run and names its base and concept itself; drop --base and --concept")
         run = Run(Path(what))
         record = run.record
-        pack, settings = Concept.load(record.recipe.concept), settings or record.recipe.audit
-        pair, loaded_record = Pair(run.load(), hashes={**record.hashes, "concept": pack.digest}), record
+        pack, settings = Concept.load(record.recipe.concept), settings or record.recipe.audit.harmless()
+        _require_place(to, what, pack, split)
+        loaded, hashes = run.load_hashed(trust_remote_code=trust_remote_code)
+        pair, loaded_record = Pair(loaded, hashes={**record.hashes, **hashes, "concept": pack.digest}), record
     else:
         if base is None or concept is None:
             raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
         pack, loaded_record = Concept.load(concept), None
+        _require_place(to, what, pack, split)
         pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
     measured = audit_pair(pair, pack, split, settings)
     if loaded_record is None:
@@ -56,18 +63,31 @@ def audit(
     return measured
 
 
+def _require_place(to: str | Path | None, what: str | Path, concept: Concept, split: Split) -> None:
+    """Raises RunError where the figures would replace those of another run, model, concept or split."""
+    folder = Path(to) if to is not None else None
+    if folder is None or not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
+        return
+    there = read_json(folder / "audit.json", Audit)
+    of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else str(what)
+    if is_run(folder) or (there.concept, there.split, there.models.get("adapter" if is_run(what) else "erased")) != (
+        concept.name,
+        split,
+        of,
+    ):
+        raise RunError(f"{folder} holds another audit; name another folder with --to")
+
+
 def read_pair(erased: str, base: str, concept: Concept, **options: Any) -> Pair:
     """An erased model and its base: one set of weights for an adapter, two for merged weights. options: as for ``load``.
 
     Raises ModelError where they do not fit: another tokenizer, another vocabulary, an adapter of another model.
     """
     before = load(base, **options)
+    require_head(before.model)
     hashes = {"model": weights_hash(before.model), "concept": concept.digest}
     if is_adapter(erased):
-        try:
-            student = read_adapter(before, erased)
-        except (OSError, ValueError, RuntimeError, KeyError) as error:
-            raise ModelError(f"the adapter {erased} does not fit {base}: {str(error).strip().splitlines()[0]}") from None
+        student = read_adapter(before, erased)
         loaded = Loaded(student, before.tokenizer, base, before.path)  # type: ignore[arg-type]
         return Pair(loaded, hashes={**hashes, "adapter": weights_hash(student)})
     after = load(erased, **options)

@@ -256,9 +256,14 @@ def wrapped(model: nn.Module) -> PeftModel:
 
 
 def weights_hash(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, dtypes and bytes of all parameters (first 16 hexadecimal digits)."""
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters (first 16 hexadecimal digits).
+
+    Raises ModelError for weights that were left on the disk.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
+        if tensor.is_meta:
+            raise ModelError(f"the weights do not fit: {name} was left on the disk; use more devices, or --load-in-4bit")
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -12,15 +12,19 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
+
 from efface.concept import Concept, Split, concept_names
 from efface.data.collate import Example
 from efface.data.store import Store, limit, require_writable
+from efface.embedded import cache_dir
 from efface.errors import EffaceError, InputError, RunError, UnfinishedRunError
 from efface.memory import give_back
 from efface.methods import complete_recipe, make_method
@@ -30,9 +34,11 @@ from efface.recipe import Recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, is_run, read_json, write_json
 from efface.scorers.verify import Pair, audit_pair, check
+from efface.states import require_head
 from efface.training import schedule, train
 
 LOSSES, LAST_WRITTEN = "losses.json", "README.md"  # written after training, and at the very end
+CLOCK = "seconds.json"
 FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
 
@@ -53,11 +59,34 @@ class Run:
         """What was measured on base and erased model."""
         return read_json(self.folder / "audit.json", Audit)
 
-    def load(self) -> Loaded:
-        """The base model with this run's adapter on it."""
-        recipe = self.record.recipe
+    def load(self, *, trust_remote_code: bool = False) -> Loaded:
+        """The base model with this run's adapter on it; parameters and errors as in :meth:`load_hashed`."""
+        return self.load_hashed(trust_remote_code=trust_remote_code)[0]
+
+    def load_hashed(self, *, trust_remote_code: bool = False) -> tuple[Loaded, dict[str, str]]:
+        """The base model with this run's adapter on it, and the hashes of both as they are here.
+
+        trust_remote_code: run code that comes with the model; a run folder does not decide that, whatever its recipe says.
+        Raises RunError for a model or an adapter that is not the run's.
+        """
+        recipe, expected = self.record.recipe, self.record.hashes
+        recipe = recipe.model_copy(update={"trust_remote_code": trust_remote_code})
         loaded = load_model(recipe)
-        return Loaded(read_adapter(loaded, self.folder / "adapter"), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
+        base = weights_hash(loaded.model)
+        if base != expected["model"] and not self._in_another_precision(recipe, loaded):
+            raise RunError(f"{self.folder}: the weights of {recipe.model} are not those that the run was made from")
+        student = read_adapter(loaded, self.folder / "adapter")
+        hashes = {"model": base, "adapter": weights_hash(student)}
+        if base == expected["model"] and hashes["adapter"] != expected["adapter"]:
+            raise RunError(f"{self.folder}: its adapter is not the one whose hash is in run.json")
+        return Loaded(student, loaded.tokenizer, loaded.source, loaded.path), hashes  # type: ignore[arg-type]
+
+    def _in_another_precision(self, recipe: Recipe, loaded: Loaded) -> bool:
+        """Whether the run was made from these weights where ``auto`` means another precision, or 4 bits are others."""
+        if recipe.dtype != "auto" or recipe.load_in_4bit:
+            return recipe.load_in_4bit
+        other = "float32" if loaded.model.dtype == torch.bfloat16 else "bfloat16"
+        return weights_hash(load_model(recipe.model_copy(update={"dtype": other})).model) == self.record.hashes["model"]
 
 
 def erase(model: str, concept: str, *, to: str | Path | None = None, overwrite: bool = False, **settings: Any) -> Run:
@@ -98,16 +127,19 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     partial = folder.with_name(folder.name + ".partial")
     concept = Concept.load(recipe.concept)
     check(recipe.audit, concept)
+    if processes() > 1 and recipe.audit.relearn_steps:
+        raise InputError("audit.relearn_steps: one process relearns; leave it to 'efface audit RUN --relearn-steps N' afterwards")
     make_method(recipe)
     loaded = load_model(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
     hashes = {"model": weights_hash(loaded.model), **input_hashes(recipe, concept)}
-    with _one_line(partial):
+    with _alone(partial), _one_line(partial):
         if is_main():
-            started = {"recipe": recipe.model_dump(mode="json"), "hashes": hashes, "processes": processes()}
+            started = {"recipe": recipe.model_dump(mode="json", exclude={"audit"}), "hashes": hashes, "processes": processes()}
             _begin(partial, started, overwrite)
         wait()
         done, trained = ((partial / name).is_file() for name in (LAST_WRITTEN, LOSSES))
+        done = done and Run(partial).record.recipe == recipe  # it may have been measured in another way
         wait()  # every process has looked before the first of them writes
         if not done:
             _erase(recipe, concept, loaded, partial, split, hashes, trained=trained)
@@ -138,7 +170,9 @@ def target_store(loaded: Loaded, model_hash: str) -> Store:
 def load_model(recipe: Recipe) -> Loaded:
     """The model that a recipe names, as it wants it."""
     options = recipe.model_dump(include={"revision", "dtype", "trust_remote_code", "device_map", "load_in_4bit"})
-    return load(recipe.model, **options)
+    loaded = load(recipe.model, **options)
+    require_head(loaded.model)
+    return loaded
 
 
 def _check_folder(folder: Path, overwrite: bool) -> None:
@@ -173,7 +207,7 @@ def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
 
 def _finish(partial: Path, folder: Path) -> None:
     """Drop what only the work needed, then give the folder its name in one step."""
-    for leftover in ("checkpoints", LOSSES):
+    for leftover in ("checkpoints", LOSSES, CLOCK):
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     old = folder.with_name(f".{folder.name}.replaced")
@@ -186,14 +220,34 @@ def _finish(partial: Path, folder: Path) -> None:
 
 
 @contextmanager
+def _alone(partial: Path) -> Iterator[None]:
+    """Only one job works in a folder. Raises RunError while another does."""
+    if not is_main():
+        yield
+        return
+    name = sha256(str(partial.resolve()).encode()).hexdigest()[:24]
+    locks = cache_dir() / "locks"
+    try:
+        locks.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(locks / f"{name}.lock", blocking=False)
+        lock.acquire()
+    except Timeout:
+        raise RunError(f"another command is working in {partial}; wait for it, or name another folder with --to") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
 def _one_line(partial: Path) -> Iterator[None]:
-    """What cannot work leaves nothing behind; what a full disk stopped is kept, and the same command goes on from it."""
+    """What cannot work leaves nothing behind; from a finished training, or what a full disk stopped, the same command goes on."""
     try:
         yield
     except UnfinishedRunError:
         raise
     except EffaceError:
-        if is_main():
+        if is_main() and not (partial / LOSSES).is_file():
             shutil.rmtree(partial, ignore_errors=True)
         raise
     except Exception as error:  # a full disk surfaces as different exceptions of different libraries
@@ -209,24 +263,28 @@ def _is_full(folder: Path) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
-@dataclass
 class _Clock:
-    """Seconds spent in each stage."""
+    """Seconds spent in each stage, those before an interruption included if the stage was finished."""
 
-    seconds: dict[str, float] = field(default_factory=dict)
+    def __init__(self, folder: Path) -> None:
+        self.file, self.seconds = folder / CLOCK, dict[str, float]()
+        if self.file.is_file():
+            self.seconds = json.loads(self.file.read_text(encoding="utf-8"))
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         start = time.monotonic()
         yield
         give_back()
-        self.seconds[name] = round(time.monotonic() - start, 1)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - start, 1)
+        if is_main():
+            write_json(self.file, self.seconds)
 
 
 def _erase(
     recipe: Recipe, concept: Concept, loaded: Loaded, folder: Path, split: Split, hashes: dict[str, str], *, trained: bool
 ) -> None:
-    clock, method = _Clock(), make_method(recipe)
+    clock, method = _Clock(folder), make_method(recipe)
     with clock.stage("prepare"):
         corpora = method.prepare(loaded, concept, target_store(loaded, hashes["model"]))
     with clock.stage("train"):
@@ -259,7 +317,9 @@ def _erase(
 
 
 def _peak_gib() -> float | None:
-    """Largest memory of this process so far, in GiB; None where the system does not say."""
+    """Largest memory of this process so far, in GiB, on the device that computes; None where the system does not say."""
+    if torch.cuda.is_available():
+        return round(torch.cuda.max_memory_allocated() / 2**30, 2)
     try:
         import resource
     except ImportError:

@@ -193,6 +193,10 @@ class AuditSettings(Settings):
     )
     endpoint_model: str = Field("default", description="Name of the model at that server.")
 
+    def harmless(self) -> "AuditSettings":
+        """Without what runs code (a folder of tasks) or sends something (a server): for settings that came with a folder."""
+        return self.model_copy(update={"task_folder": None, "endpoint": None})
+
 
 class RecipeSettings(Settings):
     """Everything but the names of model and concept."""

@@ -184,6 +184,7 @@ def train(
         ddp_backend="gloo" if processes() > 1 and model.device.type == "cpu" else None,
         report_to="none",
         disable_tqdm=True,
+        use_cache=True,  # the Trainer writes it into the model's configuration, where it stays; no pass here uses one
         remove_unused_columns=False,
         dataloader_pin_memory=False,
         seed=recipe.seed,

@@ -31,15 +31,16 @@ class Arguments:
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights (with a MODEL)."""
     trust_remote_code: bool = False
-    """Run code that comes with the model (with a MODEL)."""
+    """Run code that comes with the model."""
     settings: Annotated[AuditSettings, tyro.conf.arg(name="")] = field(default_factory=AuditSettings)
 
 
 def audit(args: Sequence[str]) -> None:
     """Parse, measure, print the table."""
     start: dict[str, Any] = {}
-    if folder := next(filter(is_run, args), None):  # a run remembers how it was measured; what is given now comes on top
-        start["default"] = Arguments(folder, settings=read_json(Path(folder) / "run.json", RunRecord).recipe.audit)
+    given_first = (word for before, word in zip(["", *args], args, strict=False) if before != "--to")
+    if folder := next(filter(is_run, given_first), None):  # a run remembers how it was measured; what is given now comes on top
+        start["default"] = Arguments(folder, settings=read_json(Path(folder) / "run.json", RunRecord).recipe.audit.harmless())
     given: Arguments = parse(Arguments, args, "audit", **start)
     run = is_run(given.what)
     if not run and (given.base is None or given.concept is None):

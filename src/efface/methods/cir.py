@@ -119,7 +119,8 @@ class CIR(Method):
 def breaking(added: Tensor, base: Tensor) -> Tensor:
     """Product of what a layer adds now and what it added ``[n, size]``, over their squared mean length: ``[n]``, not below 0."""
     added, base = added.float(), base.float()
-    return (added * base).sum(-1).relu() / base.norm(dim=-1).mean().square()
+    broken: Tensor = (added * base).sum(-1).relu() / base.norm(dim=-1).mean().square()
+    return broken
 
 
 def directions(vectors: Tensor, components: int) -> Tensor:

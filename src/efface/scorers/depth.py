@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efface.concept import Question
 from efface.data.collate import right_pad
@@ -17,7 +17,7 @@ from efface.models import bare, decoder_layers, prefix
 from efface.progress import track
 from efface.results import Layer, Score, average, proportion
 from efface.scorers.scorer import Subject
-from efface.states import last_norm, output_head
+from efface.states import last_norm, layer_states, output_head
 
 BATCH = 64
 MOST_LAYERS = 32
@@ -56,23 +56,13 @@ def last_states(subject: Subject, texts: Sequence[str]) -> Tensor:
     model, start = bare(subject.model), prefix(subject.tokenizer)
     rows = [start + list(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
     found: list[Tensor] = []
-    kept: list[Tensor] = []
-
-    def keep(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
-        kept.append(output if isinstance(output, Tensor) else output[0])
-
-    hooks = [layer.register_forward_hook(keep) for layer in decoder_layers(model)[1]]
-    try:
-        for first in range(0, len(rows), BATCH):
-            batch = rows[first : first + BATCH]
-            ids, mask = right_pad(batch, subject.tokenizer.pad_token_id, model.device)
-            kept.clear()
-            subject.model(input_ids=ids, attention_mask=mask, use_cache=False)
-            ends = [len(row) - 1 for row in batch]
-            found.append(torch.stack([states[range(len(batch)), ends].float().cpu() for states in kept], 1))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    layers = range(len(decoder_layers(model)[1]))
+    for first in range(0, len(rows), BATCH):
+        batch = rows[first : first + BATCH]
+        ids, mask = right_pad(batch, subject.tokenizer.pad_token_id, model.device)
+        at, ends = torch.arange(len(batch)), torch.tensor([len(row) - 1 for row in batch])
+        states = layer_states(subject.model, at, ends, layers, to_the_end=False, input_ids=ids, attention_mask=mask)
+        found.append(torch.stack([of.float().cpu() for of in states], 1))
     return torch.cat(found)
 
 

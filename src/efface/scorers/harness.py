@@ -94,6 +94,8 @@ def _index(folder: str | None) -> Any:
 
 def ask(subject: Subject, tasks: Mapping[str, Sequence[Question]]) -> dict[str, Samples]:
     """A pack's questions, zero-shot: the harness's samples of every task, in the order of the questions."""
+    if not tasks:
+        return {}
     with tempfile.TemporaryDirectory(prefix="efface-tasks-") as scratch:
         return run(subject, [write_task(Path(scratch), name, questions) for name, questions in tasks.items()])
 

@@ -14,8 +14,8 @@ def difference(base: Score, erased: Score) -> Difference | None:
         return None
     pairs = np.array([base.items, erased.items])
     gaps = pairs[1] - pairs[0]
-    draws = np.random.default_rng(0).integers(len(gaps), size=(DRAWS, len(gaps)))
-    means = gaps[draws].mean(1)
+    rng = np.random.default_rng(0)
+    means = np.array([gaps[rng.integers(len(gaps), size=len(gaps))].mean() for _ in range(DRAWS)])
     low, high = np.quantile(means, [0.025, 0.975])
     if set(np.unique(pairs)) <= {0.0, 1.0}:
         won, lost = int((gaps > 0).sum()), int((gaps < 0).sum())

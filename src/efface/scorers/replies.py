@@ -1,11 +1,15 @@
 """Answers in the model's chat format, in batches: what the scorers of free text share."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from torch import nn
+from transformers import GenerationConfig
+
 from efface.guidance import sample
-from efface.models import chat_prompt
+from efface.models import bare, chat_prompt
 from efface.progress import track
 from efface.scorers.scorer import Subject
 
@@ -15,21 +19,36 @@ BATCH = 64
 def replies(subject: Subject, questions: Sequence[str], tokens: int, what: str, **options: Any) -> list[list[int]]:
     """Token ids of answers of at most ``tokens`` tokens, in the order of the questions; greedy if no options say otherwise.
 
-    An answer that has fewer tokens ended by itself.
+    An answer that has fewer tokens ended by itself. What a model's own generation config asks for (a temperature, a penalty for
+    repetition) is left aside, so that every model is sampled alike.
     """
     prompts = [chat_prompt(subject.tokenizer, question) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     found: dict[int, list[int]] = {}
-    for first in track(range(0, len(prompts), BATCH), what):
-        rows = order[first : first + BATCH]
-        new = sample(
-            subject.model,  # type: ignore[arg-type]
-            subject.tokenizer,
-            [prompts[i] for i in rows],
-            **{"max_new_tokens": tokens, "do_sample": False, **options},
-        )
-        found.update(zip(rows, new, strict=True))
+    with plain_generation(subject.model):
+        for first in track(range(0, len(prompts), BATCH), what):
+            rows = order[first : first + BATCH]
+            new = sample(
+                subject.model,  # type: ignore[arg-type]
+                subject.tokenizer,
+                [prompts[i] for i in rows],
+                **{"max_new_tokens": tokens, "do_sample": False, **options},
+            )
+            found.update(zip(rows, new, strict=True))
     return [found[i] for i in range(len(prompts))]
+
+
+@contextmanager
+def plain_generation(model: nn.Module) -> Iterator[None]:
+    """Only the special tokens of the model's generation config, for as long as the context lasts."""
+    whole = bare(model)
+    own = whole.generation_config
+    special = ("bos_token_id", "eos_token_id", "pad_token_id")
+    whole.generation_config = GenerationConfig(**{name: getattr(own, name) for name in special})
+    try:
+        yield
+    finally:
+        whole.generation_config = own
 
 
 def texts(subject: Subject, tokens: Sequence[Sequence[int]]) -> list[str]:

@@ -8,6 +8,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from efface.concept import Concept, Split
@@ -72,7 +73,7 @@ def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: Au
     hashes = pair.hashes or {}
     keys = {"base": f"{hashes['model']} {hashes['concept']}"} if hashes else {}
     if "adapter" in hashes:
-        keys["erased"] = f"{hashes['adapter']} on {keys['base']}"
+        keys["erased"] = f"{hashes['adapter']} {scales(pair.erased.model)} on {keys['base']}"
     with erased.base() as model:
         base = replace(erased, model=model, other_base=model)
         before = kept(base, keys.get("base"), lambda: measure(base))
@@ -105,7 +106,7 @@ def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Mea
 
     The entry's name covers model, tokenizer, pack, split, settings, precision, device, library versions and every line of efface.
     """
-    if key is None or subject.settings.endpoint:  # what a server says today it need not say tomorrow
+    if key is None or subject.settings.endpoint or subject.settings.task_folder:  # these may say something else tomorrow
         return make()
     model, tokenizer = subject.model, subject.tokenizer
     parts = [key, subject.split, subject.settings.model_dump_json(), str(model.dtype), model.device.type]
@@ -122,6 +123,11 @@ def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Mea
         file.parent.mkdir(parents=True, exist_ok=True)
         write_json(file, measured)
     return measured
+
+
+def scales(model: nn.Module) -> str:
+    """What the weights of an adapter are multiplied with, which their hash does not cover."""
+    return " ".join(sorted({f"{module.scaling}" for module in model.modules() if isinstance(module, LoraLayer)}))
 
 
 def measure(subject: Subject) -> Measured:
