@@ -1,4 +1,4 @@
-# Each target installs what it needs into $(VENV); nothing else is touched.
+# Each target installs into $(VENV); runs go to runs/ (bench: benchmarks/out/), targets and model to ~/.cache/efface.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin

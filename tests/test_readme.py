@@ -1,4 +1,4 @@
-"""What the README says to type is what the program takes."""
+"""What the README and the pages say to type is what the program takes."""
 
 import re
 from pathlib import Path
@@ -12,6 +12,7 @@ from efface.cli.erase import EraseArguments
 from efface.cli.gate import Arguments as GateArguments
 from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
+from efface.cli.prepare import PrepareArguments
 from efface.cli.tune import TuneArguments
 from efface.concept import builtin_packs, find_packs
 from efface.embedded import ALIASES
@@ -21,10 +22,20 @@ from tests.test_pipeline import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-PAGES = README + "".join((ROOT / page).read_text() for page in ("docs/audit.md", "docs/methods.md", "examples/README.md"))
-COMMANDS = [command.replace("…", "") for command in re.findall(r"^    (efface [^#\n]*)", PAGES, re.MULTILINE)]
+NAMES = ("audit", "methods", "recipe", "scale", "concepts", "performance", "results")
+PAGES = "\n".join(
+    [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES), (ROOT / "examples/README.md").read_text()]
+)
+LAUNCHED = r"(?:(?:accelerate launch|torchrun) [^#\n]*-m )?"
+#: those on lines of their own, and those in the text that have arguments
+COMMANDS = [
+    command.replace("…", "").strip()
+    for pattern in (rf"^    {LAUNCHED}(efface [^#\n]*)", r"`(efface \w+ [^`\n…]* [^`\n…]*)`")
+    for command in re.findall(pattern, PAGES, re.MULTILINE)
+]
 PARSED = {
     "erase": EraseArguments,
+    "prepare": PrepareArguments,
     "audit": AuditArguments,
     "compare": CompareArguments,
     "gate": GateArguments,
@@ -34,8 +45,8 @@ PARSED = {
 
 def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in ("demo", "test", *re.findall(r"`make (\w+)`", README)):
-        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    there = {target for rule in re.findall(r"^([a-z ]+):", makefile, re.MULTILINE) for target in rule.split()}
+    assert {"demo", "test", *re.findall(r"`make (\w+)`", PAGES)} <= there
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,9 +56,10 @@ def test_commands_are_understood(command: str) -> None:
     rest = words[len(verb.split()) :]
     if verb in PARSED:
         parsed = parse(PARSED[verb], rest, verb)
-        if verb == "erase":
+        if verb in ("erase", "prepare"):
             assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml")
-            assert all(re.split("[:@]", name)[0] in builtin_packs() for name in parsed.concepts)
+            packs = (*builtin_packs(), "CONCEPT")
+            assert all(re.split("[:@]", name)[0] in packs or name.startswith("./") for name in parsed.concepts)
     elif verb == "generate":
         assert len(parse(GenerateArguments, rest, verb).words) in (2, 3)
 
