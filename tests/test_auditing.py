@@ -64,12 +64,13 @@ def test_an_adapter_and_merged_weights_get_the_figures_of_the_run(
     base = model_folders["llama"]
     settings = run.record.recipe.audit
     for what in (run.folder / "adapter", merged(run, base, tmp_path / "merged")):
-        found = audit(what, str(pack_folder), base=str(base), settings=settings, to=tmp_path / "audit", dtype="float32")
+        to = tmp_path / f"audit of {what.name}"
+        found = audit(what, str(pack_folder), base=str(base), settings=settings, to=to, dtype="float32")
         assert found.erased.scores.keys() == run.audit.erased.scores.keys()
         for who in ("base", "erased"):
             for key, score in getattr(run.audit, who).scores.items():
                 assert getattr(found, who).scores[key].value == pytest.approx(score.value, rel=1e-3), (what, who, key)
-        assert {path.name for path in (tmp_path / "audit").iterdir()} == {"audit.json", "report.html"}
+        assert {path.name for path in to.iterdir()} == {"audit.json", "report.html"}
 
 
 def test_what_does_not_fit_together_is_one_line(

@@ -68,13 +68,9 @@ def _require_place(to: str | Path | None, what: str | Path, concept: Concept, sp
     folder = Path(to) if to is not None else None
     if folder is None or not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
         return
-    there = read_json(folder / "audit.json", Audit)
+    there, whose = read_json(folder / "audit.json", Audit), "adapter" if is_run(what) else "erased"
     of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else str(what)
-    if is_run(folder) or (there.concept, there.split, there.models.get("adapter" if is_run(what) else "erased")) != (
-        concept.name,
-        split,
-        of,
-    ):
+    if is_run(folder) or (there.concept, there.split, there.models.get(whose)) != (concept.name, split, of):
         raise RunError(f"{folder} holds another audit; name another folder with --to")
 
 

@@ -40,7 +40,7 @@ class CIR(Method):
         gradients: int = Field(36, ge=0, description="The same of the gradients at the outputs.")
         batches: int = Field(8, gt=0, description="Batches of forget texts that they are taken from.")
 
-    recipe_defaults: ClassVar = {"erase": {"weight": 30.0}}
+    recipe_defaults: ClassVar = {"erase": {"weight": 10.0}}
 
     def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
         """The forget texts from their second token on."""
