@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from efface.cli import VERBS, main
+from efface.cli.parse import fold
 from efface.pipeline import Run
 from tests.test_pipeline import run as run
 
@@ -28,6 +29,12 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),
         (["erase", "m", "ancient-egypt", *NOTHING], "at least one of erase.weight, retain.weight and fluency.weight must be"),
         (["erase", "m", "ancient-egypt", "--method", "npo", "--erase.resist", "0.001"], "erase.resist needs method elm"),
+        (["erase", "m", "ancient-egypt", "--train.clip", "inf"], "--train.clip: Input should be a finite number, got inf"),
+        (["erase", "m", "ancient-egypt", "--seed", "4294967296"], "seed: Input should be less than or equal to 4294967295"),
+        (["erase", "m", "ancient-egypt", "--data.seed", "9" * 20], "--data.seed: Input should be less than or equal to 42949"),
+        (["audit", "m", "--samples", "-1"], "samples: Input should be greater than or equal to 0, got -1"),
+        (["compare", "m", "--audit.samples", "-1"], "--audit.samples: Input should be greater than or equal to 0, got -1"),
+        (["gate", "run", "--max-forget", "nan"], "--max-forget: expected a number, got nan"),
         (["erase", "recipe.yaml"], "no recipe file recipe.yaml"),
         (["model", "fetch", "huge"], "no embedded model 'huge'; there are: smollm2-135m"),
         (["model", "path", "huge"], "'huge' is not in the cache"),
@@ -39,6 +46,10 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["generate", "nowhere", "Hello", "--top-p"], "expected a value after --top-p"),
         (["generate", "nowhere", "Hello", "--eta", "3"], "--eta and --guide-min-p go with MODEL CONCEPT PROMPT"),
         (["generate", "m", "ancient-egypt", "Hello", "--guide-min-p", "5"], "expected a number from 0 up to 1, got 5.0"),
+        (["generate", "m", "ancient-egypt", "Hello", "--eta", "nan"], "--eta: expected a number from 0 on, got nan"),
+        (["generate", "m", "ancient-egypt", "Hello", "--eta", "-1"], "--eta: expected a number from 0 on, got -1.0"),
+        (["generate", "nowhere", "Hello", "--seed", "9" * 20], "--seed: expected a number from 0 to 4294967295"),
+        (["generate", "nowhere", "Hello", "--top-k", "2024-13-45"], "cannot read the value of top_k: '2024-13-45'"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -52,6 +63,27 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert says in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("args", [["erase", "m", "ancient-egypt"], ["audit", "m", "--base", "m", "--concept", "ancient-egypt"]])
+@pytest.mark.parametrize("url", ["https://me:hush@judge/v1", "https://judge/v1?key=hush"])
+def test_a_key_in_a_url_is_refused_and_not_repeated(args: list[str], url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*args, "--audit.endpoint" if args[0] == "erase" else "--endpoint", url]) == 2
+    said = capsys.readouterr().err
+    assert "endpoint: expected a URL without user, password and query; its key goes into $EFFACE_JUDGE_KEY" in said
+    assert "hush" not in said
+
+
+def test_an_error_is_one_line_without_colours_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert main(["erase", "m", "zorn", "--train.lr", "abc"]) == 2
+    said = "efface: erase: Error parsing --train.lr: could not convert string to float: 'abc'; see: efface erase --help\n"
+    assert capsys.readouterr().err == said
+    red = "\x1b[31m╭─\x1b[0m Value error \x1b[31m─╮\x1b[0m\n\x1b[31m│\x1b[0m \x1b[91;1mNo\x1b[0m such thing \x1b[31m│\x1b[0m\n"
+    assert fold(f"{red}\x1b[31m│ ---- │\x1b[0m\n│ For full helptext │\n") == "No such thing"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
