@@ -7,6 +7,7 @@ import pytest
 from efface.cli import VERBS, main
 from efface.cli.parse import fold
 from efface.pipeline import Run
+from tests.conftest import write_pack
 from tests.test_pipeline import run as run
 
 TINY = [
@@ -110,15 +111,19 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
 
 
-def test_concepts(capsys: pytest.CaptureFixture[str], pack_folder: Path, model_folders: dict[str, Path]) -> None:
+def test_concepts(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folders: dict[str, Path]) -> None:
     assert main(["concept", "list"]) == 0
     assert main(["concept", "show", "ancient-egypt"]) == 0
     assert main(["concept", "show", "wmdp-bio"]) == 0  # says what it is made of, reads none of it
-    assert main(["concept", "check", str(pack_folder), "--model", str(model_folders["llama"])]) == 0
+    write_pack(tmp_path)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(questions.read_text().replace('"topic": "it"', '"topic": "[/b]"'))
+    assert main(["concept", "check", str(tmp_path), "--model", str(model_folders["llama"])]) == 0
     shown = capsys.readouterr().out
     assert "ancient-egypt" in shown
     assert "Tutankhamun" in shown
     assert "choice_only/forget/acc" in shown
+    assert "neighbour/[/b]/acc" in shown
     assert "no errors" in shown
     assert "$EFFACE_WMDP_BIO this corpus is gated" in " ".join(shown.split())
     assert "forget tasks: wmdp_bio" in shown

@@ -111,7 +111,7 @@ def _check_choices(concept: Concept, model: str) -> None:
     scores |= score_without_question(subject)
     table = Table("questions", "n", "accuracy [95 %]", title=escape(f"choices under {model}; choice_only: no question"))
     for key, score in scores.items():
-        table.add_row(key, str(score.n), figure(score, percent=True))
+        table.add_row(escape(key), str(score.n), figure(score, percent=True))
     Console().print(table)
 
 
