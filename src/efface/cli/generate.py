@@ -126,10 +126,13 @@ def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: 
     import torch
 
     from efface.guidance import sample
-    from efface.models import chat_prompt
+    from efface.models import chat_prompt, prefix
 
     torch.manual_seed(given.seed)
-    ids = list(tokenizer(prompt)["input_ids"]) if given.raw else chat_prompt(tokenizer, prompt)
+    plain = prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    ids = plain if given.raw else chat_prompt(tokenizer, prompt)
+    if not ids:
+        raise InputError("generate: expected a PROMPT that is not empty")
     options = {"max_new_tokens": 100, "do_sample": False, **options}
     try:
         (new,) = sample(model, tokenizer, [ids], processors, **options)
