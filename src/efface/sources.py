@@ -70,13 +70,21 @@ def read_source(source: Source) -> tuple[list[dict[str, str]], str]:
     return rows, f"{revision} sha256:{digest}".strip()
 
 
+def quiet_datasets() -> None:
+    """The datasets library without its bars, and without its requests that count downloads."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+
+
 def _from_hub(source: Source) -> tuple[list[str], str]:
     import datasets
 
     assert source.hub is not None
     copy = Path(os.environ.get("EFFACE_DATA", "")) / source.hub
     local = copy if os.environ.get("EFFACE_DATA") and copy.is_dir() else Path(source.hub) if Path(source.hub).is_dir() else None
-    datasets.disable_progress_bars()
+    quiet_datasets()
     options: dict[str, Any] = {} if local else {"revision": source.revision}
     try:
         data = datasets.load_dataset(str(local or source.hub), source.config, split=source.split, **options)

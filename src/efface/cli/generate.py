@@ -133,9 +133,10 @@ def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: 
     ids = plain if given.raw else chat_prompt(tokenizer, prompt)
     if not ids:
         raise InputError("generate: expected a PROMPT that is not empty")
-    options = {"max_new_tokens": 100, "do_sample": False, **options}
     try:
-        (new,) = sample(model, tokenizer, [ids], processors, **options)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"generate: {str(error).splitlines()[0]}") from None
+        (new,) = sample(model, tokenizer, [ids], processors, **{"max_new_tokens": 100, "do_sample": False, **options})
+    except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError) as error:
+        asked = ", ".join(f"{name} {value}" for name, value in options.items()) or "no options"
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"generate: no answer with {asked}: {reason}") from None
     return str(tokenizer.decode(new, skip_special_tokens=True)).strip()
