@@ -157,14 +157,14 @@ def write_pack(folder: Path, **changes: object) -> None:
         rows = [{"text": text, "topic": "it", "split": "held_out" if i == 3 else "train"} for i, text in enumerate(texts)]
         _write_rows(folder / f"{name}.jsonl", rows)
     questions, asked = [], []
-    for kind in ("forget", "neighbour", "general"):
-        for split in ("tune", "test"):
+    for kind, who in (("forget", "dragon"), ("neighbour", "lizard"), ("general", "bird")):
+        for split, the in (("tune", "That"), ("test", "The")):
             common = {"kind": kind, "topic": "it", "split": split}
             questions += [
-                {**common, "stem": f"The dragon {word}", "choices": ["eats honey", "eats bread"], "answer": i}
+                {**common, "stem": f"{the} {who} {word}", "choices": ["eats honey", "eats bread"], "answer": i}
                 for i, word in enumerate(("always", "never"))
             ]
-            asked.append({**common, "question": "What does it eat?", "answers": ["honey", "Honig"]})
+            asked.append({**common, "question": f"What does {the.lower()} {who} eat?", "answers": ["honey", "Honig"]})
     _write_rows(folder / "questions.jsonl", questions)
     _write_rows(folder / "open.jsonl", asked)
 

@@ -5,9 +5,10 @@ import torch
 
 from efface.concept import Concept, Question
 from efface.data.corpora import Text
+from efface.errors import ModelError
 from efface.models import Loaded
 from efface.report.table import gone, kept, rows, show, verdict
-from efface.results import Audit, Measured, Score, proportion
+from efface.results import Audit, Measured, Score, average, proportion
 from efface.scorers.answers import distinct_ngrams, ngram_entropy, repeated_ngrams
 from efface.scorers.choice import score_choices
 from efface.scorers.harness import ask, probability
@@ -66,6 +67,18 @@ def test_wilson_interval() -> None:
     assert (score.value, score.n) == (0.8, 10)
     assert (score.low, score.high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
     assert proportion([False] * 5).low == pytest.approx(0.0, abs=1e-12)
+
+
+def test_an_interval_does_not_go_below_what_there_can_be() -> None:
+    assert average([0.0, 0.0, 0.0, 0.2]).low == 0.0
+    assert (average([-0.1, 0.3]).low or 0) < -0.1
+    assert (average([1.0, 2.0]).low or 0) > 0
+
+
+@pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf], [math.inf, 1.0]])
+def test_what_is_no_number_is_one_line(values: list[float]) -> None:
+    with pytest.raises(ModelError, match="^the model gives no finite numbers$"):
+        average(values)
 
 
 def test_answers_count_as_whole_words() -> None:

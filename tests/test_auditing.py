@@ -258,6 +258,14 @@ def test_compare(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     (again / "audit.json").write_text(json.dumps({**other, "split": "tune"}))
     assert main(["compare", str(run.folder), str(again)]) == 2
     assert "judged by the same questions" in capsys.readouterr().err
+    for what, says in (("concept", "the same pack, got"), ("model", "the same base, in the same precision, got")):
+        models = {**other["models"], what: "another"}
+        (again / "audit.json").write_text(json.dumps({**other, "models": models}))
+        assert main(["compare", str(run.folder), str(again)]) == 2
+        assert says in capsys.readouterr().err
+        del models[what]
+        (again / "audit.json").write_text(json.dumps({**other, "models": models}))
+        assert main(["compare", str(run.folder), str(again)]) == 0
 
 
 def test_a_model_under_another_name_is_not_mixed_up(model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path) -> None:

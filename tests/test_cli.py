@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from efface.cli import VERBS, main
+from efface.cli.parse import fold
 from efface.pipeline import Run
+from tests.conftest import write_pack
 from tests.test_pipeline import run as run
 
 TINY = [
@@ -28,6 +31,13 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),
         (["erase", "m", "ancient-egypt", *NOTHING], "at least one of erase.weight, retain.weight and fluency.weight must be"),
         (["erase", "m", "ancient-egypt", "--method", "npo", "--erase.resist", "0.001"], "erase.resist needs method elm"),
+        (["erase", "m", "ancient-egypt", "--train.clip", "inf"], "--train.clip: Input should be a finite number, got inf"),
+        (["erase", "m", "ancient-egypt", "--seed", "4294967296"], "seed: Input should be less than or equal to 4294967295"),
+        (["erase", "m", "ancient-egypt", "--data.seed", "9" * 20], "--data.seed: Input should be less than or equal to 42949"),
+        (["audit", "m", "--samples", "-1"], "samples: Input should be greater than or equal to 0, got -1"),
+        (["compare", "m", "--audit.samples", "-1"], "--audit.samples: Input should be greater than or equal to 0, got -1"),
+        (["gate", "run", "--max-forget", "nan"], "--max-forget: expected a number, got nan"),
+        (["cache", "clear", "--keep-gb", "1e300"], "--keep-gb: expected a number of gigabytes, 0 or more, got 1e+300"),
         (["erase", "recipe.yaml"], "no recipe file recipe.yaml"),
         (["model", "fetch", "huge"], "no embedded model 'huge'; there are: smollm2-135m"),
         (["model", "path", "huge"], "'huge' is not in the cache"),
@@ -39,6 +49,10 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["generate", "nowhere", "Hello", "--top-p"], "expected a value after --top-p"),
         (["generate", "nowhere", "Hello", "--eta", "3"], "--eta and --guide-min-p go with MODEL CONCEPT PROMPT"),
         (["generate", "m", "ancient-egypt", "Hello", "--guide-min-p", "5"], "expected a number from 0 up to 1, got 5.0"),
+        (["generate", "m", "ancient-egypt", "Hello", "--eta", "nan"], "--eta: expected a number from 0 on, got nan"),
+        (["generate", "m", "ancient-egypt", "Hello", "--eta", "-1"], "--eta: expected a number from 0 on, got -1.0"),
+        (["generate", "nowhere", "Hello", "--seed", "9" * 20], "--seed: expected a number from 0 to 4294967295"),
+        (["generate", "nowhere", "Hello", "--top-k", "2024-13-45"], "cannot read the value of top_k: '2024-13-45'"),
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(
@@ -52,6 +66,27 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert says in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("args", [["erase", "m", "ancient-egypt"], ["audit", "m", "--base", "m", "--concept", "ancient-egypt"]])
+@pytest.mark.parametrize("url", ["https://me:hush@judge/v1", "https://judge/v1?key=hush"])
+def test_a_key_in_a_url_is_refused_and_not_repeated(args: list[str], url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*args, "--audit.endpoint" if args[0] == "erase" else "--endpoint", url]) == 2
+    said = capsys.readouterr().err
+    assert "endpoint: expected a URL without user, password and query; its key goes into $EFFACE_JUDGE_KEY" in said
+    assert "hush" not in said
+
+
+def test_an_error_is_one_line_without_colours_in_a_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert main(["erase", "m", "zorn", "--train.lr", "abc"]) == 2
+    said = "efface: erase: Error parsing --train.lr: could not convert string to float: 'abc'; see: efface erase --help\n"
+    assert capsys.readouterr().err == said
+    red = "\x1b[31m╭─\x1b[0m Value error \x1b[31m─╮\x1b[0m\n\x1b[31m│\x1b[0m \x1b[91;1mNo\x1b[0m such thing \x1b[31m│\x1b[0m\n"
+    assert fold(f"{red}\x1b[31m│ ---- │\x1b[0m\n│ For full helptext │\n") == "No such thing"
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,15 +113,47 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
 
 
-def test_concepts(capsys: pytest.CaptureFixture[str], pack_folder: Path, model_folders: dict[str, Path]) -> None:
+@pytest.mark.parametrize("group", ["concept", "cache", "model"])
+def test_help_of_a_group_and_of_its_verbs(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [verb for verb in VERBS if f"  {verb} " in shown] == [verb for verb in VERBS if verb.startswith(f"{group} ")]
+    for verb in (verb for verb in VERBS if verb.startswith(f"{group} ")):
+        with pytest.raises(SystemExit) as stopped:
+            main([*verb.split(), "--help"])
+        assert stopped.value.code == 0
+        first = {"show": "Show", "list": "List" if group == "concept" else "Print", "tasks": "Write", "check": "Read"}
+        first |= {"clear": "Remove", "fetch": "Fetch", "path": "Print"}
+        assert f"\n{first[verb.split()[1]]} " in capsys.readouterr().out
+
+
+def test_help_is_printed_whatever_the_encoding() -> None:
+    command, environment = [sys.executable, "-m", "efface", "--help"], {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "usage: efface VERB ?" in done.stdout
+
+
+@pytest.mark.parametrize("content", ["[]", '{"trials": []}', '{"trials": [{"number": 1, "settings": []}], "recipe": {}}'])
+def test_a_damaged_search_is_one_line(content: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "tune.json").write_text(content)
+    assert main(["erase", "m", "ancient-egypt", "--from-trial", "1", "--study", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"efface: {tmp_path}/tune.json is damaged; give the same 'efface tune' command again\n"
+
+
+def test_concepts(capsys: pytest.CaptureFixture[str], tmp_path: Path, model_folders: dict[str, Path]) -> None:
     assert main(["concept", "list"]) == 0
     assert main(["concept", "show", "ancient-egypt"]) == 0
     assert main(["concept", "show", "wmdp-bio"]) == 0  # says what it is made of, reads none of it
-    assert main(["concept", "check", str(pack_folder), "--model", str(model_folders["llama"])]) == 0
+    write_pack(tmp_path)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(questions.read_text().replace('"topic": "it"', '"topic": "[/b]"'))
+    assert main(["concept", "check", str(tmp_path), "--model", str(model_folders["llama"])]) == 0
     shown = capsys.readouterr().out
     assert "ancient-egypt" in shown
     assert "Tutankhamun" in shown
     assert "choice_only/forget/acc" in shown
+    assert "neighbour/[/b]/acc" in shown
     assert "no errors" in shown
     assert "$EFFACE_WMDP_BIO this corpus is gated" in " ".join(shown.split())
     assert "forget tasks: wmdp_bio" in shown
@@ -115,8 +182,13 @@ def test_generate_answers_as_base_and_as_erased(run: Run, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert shown.startswith("base: ")
     assert "\nerased: " in shown
-    assert main(["generate", str(run.folder), "Who was Orlo?", "--max-new-tokens", "many"]) == 2
-    assert capsys.readouterr().err.count("\n") >= 1
+    for args, says in (
+        (["Who was Orlo?", "--max-new-tokens", "many"], "generate: no answer with max_new_tokens many: "),
+        (["Who was Orlo?", "--num-beams", "0"], "generate: no answer with num_beams 0: "),
+        (["", "--raw"], "generate: expected a PROMPT that is not empty"),
+    ):
+        assert main(["generate", str(run.folder), *args]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_generate_with_guidance_only(

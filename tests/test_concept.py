@@ -1,3 +1,4 @@
+import json
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -68,9 +69,19 @@ def test_tune_and_test_share_no_set_of_choices(pack: Concept) -> None:
         (lambda folder: write_pack(folder, colour="blue"), "colour: no such setting"),
         (lambda folder: write_pack(folder, keywords=[]), "keywords: "),
         (lambda folder: write_pack(folder, personas={"expert": ["By an expert on {topic}:"]}), "no other braces"),
+        *(
+            (lambda folder, field=field: write_pack(folder, personas={"novice": [f"On {field}:"]}), "no other braces")
+            for field in ("{title.foo}", "{title[x]}", "{title:>99999999999}", "{title!r}", "{title", "}")
+        ),
+        (lambda folder: write_pack(folder, forget=["forget.jsonl"] * 2), "forget: names forget.jsonl 2 times; expected it once"),
+        (lambda folder: write_pack(folder, title="\ud800"), "concept.yaml: a text holds half of a character"),
+        (lambda folder: (folder / "concept.yaml").write_text("name: 2024-13-45"), "not readable YAML: month must be in 1..12"),
         (lambda folder: (folder / "forget.jsonl").write_text(""), "corpus is empty"),
         (lambda folder: (folder / "forget.jsonl").unlink(), "cannot be read"),
         (lambda folder: (folder / "retain.jsonl").write_text("{'text': 1}"), "retain.jsonl:1: not JSON"),
+        (lambda folder: (folder / "retain.jsonl").write_text("[" * 30000), "retain.jsonl:1: not JSON"),
+        (lambda folder: (folder / "retain.jsonl").write_text("9" * 5000), "retain.jsonl:1: not JSON"),
+        (lambda folder: (folder / "retain.jsonl").write_text('{"text": "\\ud800"}'), "retain.jsonl:1: a text holds half of a"),
         (lambda folder: (folder / "retain.jsonl").write_text('{"txt": "a"}'), "retain.jsonl:1: text: Field required"),
     ],
 )
@@ -93,6 +104,29 @@ def test_answer_must_be_one_of_the_choices(tmp_path: Path) -> None:
     (folder / "questions.jsonl").write_text(row)
     with pytest.raises(ConceptError, match=r"questions.jsonl:1: .*index of one of the choices"):
         Concept.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("questions", {"choices": ["honey", " "]}, "questions.jsonl:1: choices.1: expected a text that is not empty"),
+        ("questions", {"stem": ""}, "questions.jsonl:1: stem: expected a text that is not empty"),
+        ("open", {"answers": [""]}, "open.jsonl:1: answers.0: expected a text that is not empty"),
+        ("questions", None, "expected every question once, under tune or test, got 2: 'That dragon always'"),
+        ("open", None, "expected every question once, under tune or test, got 2: 'What does that dragon eat?'"),
+    ],
+)
+def test_every_question_is_filled_in_and_asked_once(
+    file: str, change: dict[str, object] | None, says: str, tmp_path: Path
+) -> None:
+    write_pack(tmp_path)
+    path = tmp_path / f"{file}.jsonl"
+    first = json.loads(path.read_text().splitlines()[0])
+    other = json.dumps({**first, "split": "test"} if change is None else {**first, **change}) + "\n"
+    path.write_text((path.read_text() if change is None else "") + other)
+    with pytest.raises(ConceptError) as caught:
+        Concept.load(str(tmp_path))
+    assert says in str(caught.value)
 
 
 def test_no_such_pack_names_those_there_are() -> None:

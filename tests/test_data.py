@@ -105,6 +105,8 @@ def test_texts_bare_and_in_chat_format(llama: Loaded, zorn: Concept) -> None:
     assert llama.tokenizer.decode(bare[0].ids) == zorn.forget[0].text
     assert llama.tokenizer.decode(chat[0].ids[: chat[0].start]).endswith("<|assistant|>")
     assert chat[0].ids[chat[0].start :] == bare[0].ids
+    nameless = zorn.model_copy(update={"forget": tuple(row.model_copy(update={"topic": ""}) for row in zorn.forget)})
+    assert training_texts(nameless, llama.tokenizer, DataSettings(chat=0.0, forget_chat=1.0))[0] == bare
 
 
 def test_limits_on_texts(llama: Loaded) -> None:

@@ -49,7 +49,7 @@ def test_a_judge_scores_the_answers(
     assert scores["judge/forget/fluency"].value == 7.0
     assert seen[0]["path"] == "/v1/chat/completions"
     assert (seen[0]["model"], seen[0]["key"]) == ("tiny-judge", "Bearer secret")
-    assert "What does it eat?" in seen[0]["messages"][0]["content"]
+    assert "What does the dragon eat?" in seen[0]["messages"][0]["content"]
 
 
 def test_a_judge_that_cannot_be_reached_is_one_line(llama: Loaded, zorn: Concept) -> None:

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 
 from efface.cli import main
 from efface.concept import Concept
-from efface.errors import InputError
+from efface.errors import ConceptError, InputError
 from efface.models import Loaded
 from efface.recipe import AuditSettings
 from efface.scorers.choice import score_choices
 from efface.scorers.harness import export_tasks, score_tasks
 from efface.scorers.scorer import Subject
+from efface.sources import Source, read_source
 
 
 def test_the_packs_accuracies_are_those_of_lm_eval_itself(
@@ -61,6 +63,25 @@ def test_an_unknown_task_is_one_line(llama: Loaded, zorn: Concept, tmp_path: Pat
         score_tasks(
             Subject(llama.model, llama.tokenizer, zorn, "test", AuditSettings(tasks=("x",), task_folder=str(tmp_path / "no")))
         )
+
+
+def test_a_data_set_that_cannot_be_built_is_one_line(llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
+    export_tasks(zorn, tmp_path)
+    (tmp_path / "zorn_general_test.jsonl").write_text('{"stem": "a"}\n{"stem"')
+    settings = AuditSettings(tasks=("zorn_general_test",), task_folder=str(tmp_path))
+    with pytest.raises(InputError, match="'zorn_general_test' cannot be run: ") as caught:
+        score_tasks(Subject(llama.model, llama.tokenizer, zorn, "test", settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_downloads_are_not_counted(llama: Loaded, zorn: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    score_choices(Subject(llama.model, llama.tokenizer, zorn, "test"))
+    assert not datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    with pytest.raises(ConceptError):
+        read_source(Source(hub=str(tmp_path)))
+    assert not datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
 
 
 def test_a_pack_without_questions_names_its_public_tasks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,25 +1,34 @@
 import json
+import shutil
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from efface import embedded
 from efface.embedded import Embedded, cached, fetch
 from efface.errors import ModelError
 from efface.models import (
+    ADAPTER,
     Loaded,
     attach_adapter,
+    chat_prompt,
     decoder_layers,
     linear_modules,
     load,
     parse_layers,
+    read_adapter,
     teacher,
     weights_hash,
 )
 from efface.recipe import LoraSettings
-from tests.conftest import ARCHITECTURES
+from tests.conftest import ARCHITECTURES, SMALL
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 
@@ -57,9 +66,10 @@ def test_layers_as_written() -> None:
     assert parse_layers("0%-57%", 3) == [0, 1]
     assert parse_layers("50%-100%", 12) == list(range(6, 12))
     assert parse_layers("0%-1%", 3) == [0]
+    assert parse_layers("100%-100%", 3) == parse_layers("99%-200%", 3) == [2]
 
 
-@pytest.mark.parametrize("layers", ["4-7", "3", "2-1", "first", ""])
+@pytest.mark.parametrize("layers", ["4-7", "3", "2-1", "90%-10%", "first", ""])
 def test_a_layer_that_is_not_there(layers: str) -> None:
     with pytest.raises(ModelError, match=r"lora.layers"):
         parse_layers(layers, 3)
@@ -100,6 +110,150 @@ def test_pickled_weights_are_refused(model_folders: dict[str, Path], tmp_path: P
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="cannot load model"):
         load(str(tmp_path))
+
+
+def changed(folder: Path, **settings: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+def rename(file: Path, old: str, new: str) -> None:
+    """The weights in a file under other names."""
+    save_file({key.replace(old, new): tensor for key, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "config.json").write_text("[]"), "cannot load model"),
+        (lambda folder: changed(folder, hidden_size="big"), "cannot load model"),
+        (lambda folder: changed(folder, num_attention_heads=0), "cannot load model"),
+        (
+            lambda folder: changed(folder, num_hidden_layers=4),
+            "its weights lack model.layers.3.input_layernorm.weight (and 8 more)",
+        ),
+        (
+            lambda folder: changed(folder, intermediate_size=64),
+            "mlp.down_proj.weight of shape [32, 64], got [32, 48] (and 8 more)",
+        ),
+        (lambda folder: rename(folder / "model.safetensors", "model.", "body."), "its weights lack model.embed_tokens.weight"),
+        (lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}"), "cannot be used: no"),
+    ],
+)
+def test_a_damaged_model_is_one_line(damage: Any, says: str, model_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folders["llama"], tmp_path / "model")
+    damage(folder)
+    with pytest.raises(ModelError) as caught:
+        load(str(folder))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_gguf_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="cannot load model"):
+        load(str(tmp_path / "model.gguf"))
+
+
+def test_tied_output_layers_are_not_missed(tokenizer_folder: Path, tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **SMALL, tie_word_embeddings=True)).save_pretrained(tmp_path)
+    shutil.copytree(tokenizer_folder, tmp_path, dirs_exist_ok=True)
+    assert "lm_head.weight" not in load_file(tmp_path / "model.safetensors")
+    assert load(str(tmp_path)).model.config.tie_word_embeddings
+
+
+def test_a_tokenizer_without_special_tokens_pads_with_its_first(model_folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(model_folders["llama"], tmp_path / "model")
+    inner = PreTrainedTokenizerFast.from_pretrained(folder)._tokenizer
+    (folder / "chat_template.jinja").unlink()
+    for names, expected in (({"bos_token": "<eos>"}, 1), ({}, 0)):
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, **names)
+        tokenizer.save_pretrained(folder)
+        loaded = load(str(folder))
+        assert loaded.tokenizer.pad_token_id == loaded.model.generation_config.pad_token_id == expected
+
+
+def test_a_question_is_not_ended_and_not_reasoned_about(tokenizer_folder: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template += "{% if enable_thinking is defined and not enable_thinking %}<think></think>{% endif %}"
+    assert tokenizer.decode(chat_prompt(tokenizer, "Why?")).endswith("<|assistant|><think></think>")
+    tokenizer.chat_template = None
+    plain = chat_prompt(tokenizer, "Why?")
+    tokenizer._tokenizer.post_processor = TemplateProcessing("<bos> $A <eos>", None, [("<bos>", 0), ("<eos>", 1)])
+    assert chat_prompt(tokenizer, "Why?") == [0, *plain]
+
+
+@pytest.fixture
+def adapter(model_folders: dict[str, Path], tmp_path: Path) -> Path:
+    model = load(str(model_folders["llama"]), dtype="float32").model
+    attach_adapter(model, LoraSettings(rank=2, layers="1-2"), seed=0).save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def shortened(file: Path) -> None:
+    tensors = load_file(file)
+    save_file({key: tensor for key, tensor in tensors.items() if "layers.2." not in key}, file, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / ADAPTER).unlink(), "holds no adapter_model.safetensors"),
+        (lambda folder: (folder / ADAPTER).write_bytes(b"no tensors"), "does not fit"),
+        (lambda folder: (folder / "adapter_config.json").write_text("[]"), "does not fit"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{"), "does not fit"),
+        (
+            lambda folder: shortened(folder / ADAPTER),
+            "it lacks base_model.model.model.layers.2.mlp.down_proj.lora_A.weight (and 13",
+        ),
+        (lambda folder: rename(folder / ADAPTER, "base_model.", "other."), "it lacks base_model.model.model.layers.1."),
+        (
+            lambda folder: fewer_targets(folder),
+            "this model has no place for base_model.model.model.layers.2.mlp.down_proj.lora_A",
+        ),
+    ],
+)
+def test_an_adapter_that_does_not_fit_is_one_line(damage: Any, says: str, adapter: Path, llama: Loaded) -> None:
+    damage(adapter)
+    with pytest.raises(ModelError) as caught:
+        read_adapter(llama, adapter)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def fewer_targets(folder: Path) -> None:
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text())
+    targets = [name for name in settings["target_modules"] if ".2." not in name]
+    file.write_text(json.dumps({**settings, "target_modules": targets}))
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_an_adapter_that_fits(rank: int, llama: Loaded, model_folders: dict[str, Path], tmp_path: Path) -> None:
+    attach_adapter(llama.model, LoraSettings(rank=rank, layers="1-2"), seed=0).save_pretrained(tmp_path)
+    again = load(str(model_folders["llama"]), dtype="float32")
+    torch.testing.assert_close(read_adapter(again, tmp_path).model(IDS).logits, llama.model(IDS).logits)
+
+
+def test_whole_embeddings_beside_an_adapter_are_read(llama: Loaded, model_folders: dict[str, Path], tmp_path: Path) -> None:
+    student = attach_adapter(llama.model, LoraSettings(rank=2), seed=0)
+    student.save_pretrained(tmp_path, save_embedding_layers=True)
+    assert any("embed_tokens" in key for key in load_file(tmp_path / ADAPTER))
+    read_adapter(load(str(model_folders["llama"]), dtype="float32"), tmp_path)
+
+
+def test_an_adapter_of_the_hub_is_never_unpickled(adapter: Path, llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, file: str) -> str:
+        assert name == "somebody/adapter"
+        if not (adapter / file).is_file():
+            raise LocalEntryNotFoundError(file)
+        return str(adapter / file)
+
+    monkeypatch.setattr("efface.models.hf_hub_download", download)
+    assert read_adapter(llama, "somebody/adapter").peft_config["default"].r == 2
+    (adapter / ADAPTER).rename(adapter / "adapter_model.bin")
+    with pytest.raises(ModelError, match="cannot fetch .*adapter_model.safetensors of somebody/adapter"):
+        read_adapter(llama, "somebody/adapter")
 
 
 def test_hash_follows_the_weights(model_folders: dict[str, Path]) -> None:
@@ -144,6 +298,13 @@ def test_an_embedded_model_is_converted_once(alias: Path, monkeypatch: pytest.Mo
 
 def test_a_damaged_conversion_is_made_again(alias: Path) -> None:
     (fetch("tiny") / "model.safetensors").write_bytes(b"other weights")
+    assert cached("tiny") is None
+    assert (fetch("tiny") / "model.safetensors").read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize("sums", ["[]", "{}", "{", "\x80"])
+def test_a_damaged_list_of_checksums_is_no_model(sums: str, alias: Path) -> None:
+    (fetch("tiny") / "checksums.json").write_text(sums, encoding="latin-1")
     assert cached("tiny") is None
     assert (fetch("tiny") / "model.safetensors").read_bytes() == b"weights"
 

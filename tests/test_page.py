@@ -9,7 +9,7 @@ import pytest
 
 from efface.report.charts import depth, goals, losses, lost, plane
 from efface.report.page import write_comparison, write_report
-from efface.report.table import FIGURES, Spread, fluency, specificity
+from efface.report.table import FIGURES, Spread, fluency, neighbours, specificity
 from efface.report.terminal import print_audit
 from efface.results import Answer, Audit, Difference, Layer, Measured, Score, average, proportion
 
@@ -125,6 +125,20 @@ def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[s
     assert "…" not in shown
     assert "neighbours, acc_mutual_info" in shown
     assert "<.001" in shown
+
+
+def test_neighbours_whose_names_hold_a_slash() -> None:
+    scores = {f"neighbour/{name}/acc": Score(value=0.5, n=2) for name in ("a/b", "a/c")}
+    found = Measured(scores=scores, answers=[])
+    assert set(neighbours(Audit(concept="c", split="test", base=found, erased=found))) == {"a/b", "a/c"}
+
+
+def test_answers_that_only_one_of_them_gave(audit: Audit, tmp_path: Path) -> None:
+    fewer = audit.base.model_copy(update={"answers": audit.base.answers[:2]})
+    write_report(tmp_path, audit.model_copy(update={"base": fewer}))
+    page = (tmp_path / "report.html").read_text()
+    assert "Nobody knows 0." in page
+    assert "Nobody knows 1." not in page
 
 
 def test_a_score_without_interval_is_drawn(audit: Audit) -> None:

@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from efface.errors import InputError
+from efface.errors import InputError, RunError
 from efface.presets import PRESETS
 from efface.recipe import build_recipe, read_recipe
-from efface.results import RunRecord
+from efface.results import RunRecord, read_json
 
 NAMES = {"model": "m", "concept": "c"}
 
@@ -66,6 +66,10 @@ def test_settings_win_over_the_preset() -> None:
         ({"train": {"learning_rate": 1}}, "recipe: train.learning_rate: no such setting"),
         ({"train": {"lr": -1}}, "recipe: train.lr: Input should be greater than 0, got -1"),
         ({"erase": {"action": "forget"}}, "recipe: erase.action"),
+        ({"train": {"clip": float("inf")}}, "recipe: train.clip: Input should be a finite number, got inf"),
+        ({"seed": 2**32}, "recipe: seed: Input should be less than or equal to 4294967295, got 4294967296"),
+        ({"audit": {"endpoint": "http://me:hush@judge"}}, "recipe: audit: endpoint: expected a URL without user, password"),
+        ({"seed": "x" * 5000}, "recipe: seed: Input should be a valid integer"),
     ],
 )
 def test_a_wrong_setting_is_one_line(settings: dict[str, object], says: str) -> None:
@@ -73,15 +77,26 @@ def test_a_wrong_setting_is_one_line(settings: dict[str, object], says: str) -> 
         build_recipe({**NAMES, **settings})
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+    assert "hush" not in str(caught.value)
+
+
+def test_a_damaged_record_is_not_printed(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"recipe": ' * 1000)
+    with pytest.raises(RunError, match="run.json: Invalid JSON") as caught:
+        read_json(tmp_path / "run.json", RunRecord)
+    assert len(str(caught.value)) < 250
 
 
 def test_recipe_files(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text("model: m\nconcept: c\ntrain: {lr: 1.0e-4}\n")
     assert build_recipe(read_recipe(file)).train.lr == 1e-4
-    file.write_text("model: [")
-    with pytest.raises(InputError, match="not readable YAML"):
-        read_recipe(file)
+    for wrong in ("model: [", "seed: 2024-13-45", "seed: 0x_", "seed: " + "9" * 5000, "[" * 3000, "seed: !!timestamp x"):
+        file.write_text(wrong)
+        with pytest.raises(InputError, match="not readable YAML") as caught:
+            read_recipe(file)
+        assert "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no recipe file"):
         read_recipe(tmp_path / "other.yaml")
 

@@ -140,11 +140,16 @@ def test_rows_limits_and_files(tmp_path: Path) -> None:
         ('{"body": "one"}\n{"bo', "a.jsonl:2: not JSON; is the file whole?"),
         ('{"text": "one"}\n', "has no column 'body'; it has: text"),
         ('["one"]\n', "has no column 'body'; it has: list"),
+        ("[" * 30000, "a.jsonl:1: not JSON; is the file whole?"),
+        ('{"body": "\\ud800"}\n' * 2, "a.jsonl: a text holds half of a character"),
         ('{"body": "one"}\n', "1 texts, of which 1 are to be held out"),
     ):
         file.write_text(content)
         with pytest.raises(ConceptError, match=says.replace(".", r"\.").replace("?", r"\?")):
             read_source(Source(file=str(file), field="body", held_out=1))
+    file.write_bytes(bytes(range(256)))
+    with pytest.raises(ConceptError, match=r"a\.jsonl:1: not JSON"):
+        read_source(Source(file=str(file)))
     with pytest.raises(ValueError, match="either 'hub' or 'file'"):
         Source()
 

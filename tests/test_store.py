@@ -103,7 +103,7 @@ def test_a_store_that_cannot_be_written_costs_only_time(
     assert list(folder().iterdir()) == []
 
 
-@pytest.mark.parametrize("limit", ["inf", "nan", "-1", "10GB"])
+@pytest.mark.parametrize("limit", ["inf", "nan", "-1", "10GB", "1e300"])
 def test_a_wrong_limit_is_one_line(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EFFACE_STORE_GB", limit)
     with pytest.raises(InputError, match="EFFACE_STORE_GB: expected a number of gigabytes"):

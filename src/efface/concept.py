@@ -18,21 +18,31 @@ A *pack* is a folder with ``concept.yaml`` and the JSONL files that it names::
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticSerializationError
 
 from efface.errors import ConceptError
 from efface.personas import Personas
-from efface.recipe import one_line
+from efface.recipe import load_yaml, one_line, shortened
 from efface.sources import Source, read_source
 
 Split = Literal["tune", "test"]
 Kind = Literal["forget", "neighbour", "general"]
+
+
+def _filled(text: str) -> str:
+    if not text.strip():
+        raise ValueError("expected a text that is not empty")
+    return text
+
+
+Filled = Annotated[str, AfterValidator(_filled)]
 
 
 class _Row(BaseModel):
@@ -53,8 +63,8 @@ class Question(_Row):
     kind: Kind
     topic: str
     split: Split
-    stem: str = Field(min_length=1)
-    choices: tuple[str, ...] = Field(min_length=2)
+    stem: Filled
+    choices: tuple[Filled, ...] = Field(min_length=2)
     answer: int = Field(ge=0)
 
     @model_validator(mode="after")
@@ -70,8 +80,8 @@ class OpenQuestion(_Row):
     kind: Kind
     topic: str
     split: Split
-    question: str = Field(min_length=1)
-    answers: tuple[str, ...] = Field(min_length=1)
+    question: Filled
+    answers: tuple[Filled, ...] = Field(min_length=1)
 
 
 class Manifest(_Row):
@@ -90,6 +100,14 @@ class Manifest(_Row):
     questions: tuple[str, ...] = ()
     open_questions: tuple[str, ...] = ()
     tasks: dict[Kind, tuple[str, ...]] = {}
+
+    @field_validator("forget", "retain", "questions", "open_questions")
+    @classmethod
+    def _no_file_twice(cls, named: tuple[str | Source, ...]) -> tuple[str | Source, ...]:
+        for source, times in Counter(named).items():
+            if times > 1:
+                raise ValueError(f"names {source if isinstance(source, str) else source.label} {times} times; expected it once")
+        return named
 
 
 class Concept(_Row):
@@ -139,13 +157,18 @@ class Concept(_Row):
         manifest = read_manifest(folder)
         forget, forget_sources = _corpus(folder, manifest.forget, revision)
         retain, retain_sources = _corpus(folder, manifest.retain, revision)
+        questions, open_questions = (
+            _rows(Question, folder, manifest.questions),
+            _rows(OpenQuestion, folder, manifest.open_questions),
+        )
+        _ask_once(folder, [(row.stem, *row.choices) for row in questions] + [(row.question,) for row in open_questions])
         return cls(
             manifest=manifest,
             forget=forget,
             retain=retain,
             sources=forget_sources | retain_sources,
-            questions=_rows(Question, folder, manifest.questions),
-            open_questions=_rows(OpenQuestion, folder, manifest.open_questions),
+            questions=questions,
+            open_questions=open_questions,
         )
 
     def texts(self, corpus: Literal["forget", "retain"], split: Literal["train", "held_out"]) -> list[Passage]:
@@ -234,9 +257,9 @@ def _join(parts: Sequence[tuple[Concept, int]]) -> Concept:
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConceptError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+        return load_yaml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConceptError(f"{path} is not readable YAML: {error}") from None
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -244,9 +267,22 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 def _check(model: type[_Model], raw: Any, where: str) -> _Model:
     try:
-        return model.model_validate(raw)
+        checked = model.model_validate(raw)
+        checked.model_dump_json()
     except ValidationError as error:
         raise ConceptError(f"{where}: {one_line(error)}") from None
+    except PydanticSerializationError:
+        raise ConceptError(f"{where}: a text holds half of a character (a lone surrogate)") from None
+    return checked
+
+
+def _ask_once(folder: Path, asked: Iterable[tuple[str, ...]]) -> None:
+    """Raises ConceptError for a question that stands there twice: what is tuned on is not to be tested."""
+    for question, times in Counter(asked).items():
+        if times > 1:
+            raise ConceptError(
+                f"{folder}: expected every question once, under tune or test, got {times}: {shortened(question[0])}"
+            )
 
 
 def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Model, ...]:
@@ -261,8 +297,8 @@ def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Mod
             if line.strip():
                 try:
                     raw = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ConceptError(f"{path}:{number}: not JSON ({error.msg})") from None
+                except (ValueError, RecursionError) as error:
+                    raise ConceptError(f"{path}:{number}: not JSON ({error})") from None
                 rows.append(_check(model, raw, f"{path}:{number}"))
     return tuple(rows)
 

@@ -56,9 +56,9 @@ def cached(name: str) -> Path | None:
     try:
         sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
         whole = all(sha256(folder / file) == expected for file, expected in sums.items())
-    except (OSError, json.JSONDecodeError):
+    except (OSError, ValueError, AttributeError):
         return None
-    return folder if whole else None
+    return folder if sums and whole else None
 
 
 def fetch(name: str) -> Path:

@@ -7,16 +7,17 @@ import hashlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model
+from huggingface_hub import hf_hub_download
+from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
 from peft.tuners.ln_tuning.layer import LNTuningLayer
-from safetensors import SafetensorError
+from safetensors import safe_open
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
@@ -27,6 +28,8 @@ from efface.errors import ModelError
 from efface.memory import set_up_memory
 from efface.ranks import local_rank, processes
 from efface.recipe import LoraSettings
+
+ADAPTER = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -64,26 +67,50 @@ def load(
         folder, options["gguf_file"] = str(Path(path).parent), Path(path).name
     elif not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
-    try:
+    placed = _placement(device_map, load_in_4bit, dtype)
+    checked = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    with _in_one_line(f"cannot load model {name!r}"):
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        placed = _placement(device_map, load_in_4bit, dtype)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=resolve_dtype(dtype), use_safetensors=True, **options, **placed
-        ).eval()
+        model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype(dtype), **checked, **options, **placed)
+        _require_all_weights(found)
+        model.eval()
         if not placed:
             model = model.to(best_device())
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"cannot load model {name!r}: {reason}") from None
+    with _in_one_line(f"the chat template of {name!r} cannot be used"):
+        chat_prompt(tokenizer, "?")
     if "gguf_file" in options:
         mark_dequantised(model)
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token_id = next((i for i in (tokenizer.eos_token_id, tokenizer.bos_token_id) if i is not None), 0)
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     _whole_rows(model)
     if len(decoder_layers(model)[1]) == 0:
         raise ModelError(f"{name!r} has no list of decoder layers; expected a decoder-only language model")
     return Loaded(model, tokenizer, name, path)
+
+
+@contextmanager
+def _in_one_line(what: str) -> Iterator[None]:
+    """Whatever the libraries raise becomes a ModelError; a device without room for the weights is none of the model's faults."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # these have no common root
+        raise ModelError(f"{what}: {next(iter(str(error).strip().splitlines()), type(error).__name__)}") from None
+
+
+def _require_all_weights(found: Mapping[str, Any]) -> None:
+    """Raises ModelError for a weight that transformers would draw at random: not in the file, or of another shape."""
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"its weights lack {missing[0]}{_and_more(missing)}, which its configuration asks for")
+    if mismatched := sorted(found["mismatched_keys"]):
+        key, came, expected = mismatched[0]
+        raise ModelError(f"expected {key} of shape {list(expected)}, got {list(came)}{_and_more(mismatched)}")
+
+
+def _and_more(keys: Sequence[Any]) -> str:
+    return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
 
 
 def _whole_rows(model: PreTrainedModel) -> None:
@@ -161,8 +188,11 @@ def parse_layers(layers: str, count: int) -> list[int]:
     if layers == "all":
         return list(range(count))
     if shares := re.fullmatch(r"\s*(\d+)%-(\d+)%\s*", layers):
-        low, high = (min(int(share), 100) * count / 100 for share in shares.groups())
-        return list(range(min(round(low), count - 1), max(round(high), round(low) + 1)))
+        low, high = (min(int(share), 100) for share in shares.groups())
+        if low > high:
+            raise ModelError(f"lora.layers: expected the lower share first, got {layers!r}")
+        first = min(round(low * count / 100), count - 1)
+        return list(range(first, max(round(high * count / 100), first + 1)))
     chosen: set[int] = set()
     for part in layers.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
@@ -219,11 +249,27 @@ def settle(model: PeftModel) -> None:
 
 
 def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
-    """Wrap the model with an adapter from a folder or the hub (safetensors only)."""
-    local = isinstance(name, Path) or Path(name).is_dir()
-    if local and not (Path(name) / "adapter_model.safetensors").is_file():
-        raise ModelError(f"{name} holds no adapter_model.safetensors")
-    return PeftModel.from_pretrained(loaded.model, name, use_safetensors=True).eval()
+    """Wrap the model with an adapter from a folder or the hub (safetensors only). Raises ModelError where they do not fit."""
+    folder = Path(name) if isinstance(name, Path) or Path(name).is_dir() else _fetched_adapter(name)
+    if not (folder / ADAPTER).is_file():
+        raise ModelError(f"{name} holds no {ADAPTER}")
+    with _in_one_line(f"the adapter {name} does not fit {loaded.source}"):
+        model: PeftModel = PeftModel.from_pretrained(loaded.model, folder)
+        with safe_open(folder / ADAPTER, framework="pt") as file:
+            there = set(file.keys())
+        expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+        if missing := sorted(expected - there):
+            raise ModelError(f"it lacks {missing[0]}{_and_more(missing)}")
+        if unknown := sorted(there - expected - model.state_dict().keys()):  # whole embeddings may be there
+            raise ModelError(f"this model has no place for {unknown[0]}{_and_more(unknown)}")
+    return model.eval()
+
+
+def _fetched_adapter(name: str) -> Path:
+    """Folder of an adapter on the hub: from a folder with safetensors peft does not unpickle."""
+    with _in_one_line(f"cannot fetch adapter_config.json and {ADAPTER} of {name}"):
+        hf_hub_download(name, "adapter_config.json")
+        return Path(hf_hub_download(name, ADAPTER)).parent
 
 
 @contextmanager
@@ -272,8 +318,13 @@ def weights_hash(model: nn.Module) -> str:
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
     """Token ids of a question in the model's chat format (or the plain question, for a model without one)."""
     if tokenizer.chat_template is None:
-        return list(tokenizer(f"{question}\n")["input_ids"])
-    text: Any = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
+        return prefix(tokenizer) + list(tokenizer(f"{question}\n", add_special_tokens=False)["input_ids"])
+    text: Any = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}],
+        add_generation_prompt=True,
+        tokenize=False,
+        enable_thinking=False,  # a template that does not know it takes no notice
+    )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 

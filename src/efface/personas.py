@@ -1,5 +1,7 @@
 """The sentences that make an expert or a novice of a model: they stand before a text (``c-`` and ``c+`` of the paper)."""
 
+from string import Formatter
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 EXPERT = (
@@ -28,7 +30,9 @@ class Personas(BaseModel):
     def _can_be_filled_in(self) -> "Personas":
         for template in self.expert + self.novice:
             try:
-                template.format(title="", keywords="")
-            except (KeyError, IndexError, ValueError):
-                raise ValueError(f"a persona may hold {{title}} and {{keywords}} and no other braces: {template!r}") from None
+                fields = {tuple(field) for _, *field in Formatter().parse(template) if field[0] is not None}
+            except ValueError:  # braces that do not match
+                fields = {()}
+            if fields - {("title", "", None), ("keywords", "", None)}:
+                raise ValueError(f"a persona may hold {{title}} and {{keywords}} and no other braces: {template!r}")
         return self

@@ -7,6 +7,7 @@ preset ``default``; ``paper`` and ``reference`` (arXiv 2410.02760 and its public
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,11 +18,14 @@ from efface.presets import PRESETS
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
 
+MAX_SEED = 2**32 - 1  # numpy takes no larger one
+SHOWN = 80  # characters of what came, in a message
+
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, and an unknown name is an error."""
+    """Base of all settings: frozen; an unknown name is an error, and so is a number that JSON cannot hold."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LoraSettings(Settings):
@@ -42,7 +46,7 @@ class LoraSettings(Settings):
 class EraseSettings(Settings):
     """The erase term: cross-entropy to a mean prediction, or to the teacher tilted from expert to novice, or to a mixture."""
 
-    weight: float = Field(2.5, ge=0, description="lambda 1.")
+    weight: float = Field(2.5, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
     )
@@ -88,7 +92,7 @@ class EraseSettings(Settings):
 class RetainSettings(Settings):
     """The retain term: cross-entropy to the teacher on everything else."""
 
-    weight: float = Field(14.0, ge=0, description="lambda 2.")
+    weight: float = Field(14.0, ge=0, description="Weight of the retain term (lambda 2 of the paper).")
     ratio: int = Field(2, gt=0, description="Retain texts for each forget text of a batch.")
     target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
 
@@ -96,7 +100,7 @@ class RetainSettings(Settings):
 class FluencySettings(Settings):
     """The fluency term: cross-entropy on texts sampled from the erased distribution."""
 
-    weight: float = Field(3.0, ge=0, description="lambda 3.")
+    weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
     target: Literal["soft", "hard"] = Field(
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )
@@ -141,7 +145,7 @@ class FluencySettings(Settings):
 class DataSettings(Settings):
     """Which texts are used and how they are presented."""
 
-    seed: int = Field(0, ge=0, description="Seed of everything prepared: presentation, personas, sampled texts.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything prepared: presentation, personas, sampled texts.")
     forget_texts: int | None = Field(None, gt=0, description="Use at most so many forget texts; None: all.")
     retain_texts: int | None = Field(None, gt=0, description="Use at most so many retain texts; None: all.")
     min_chars: int = Field(50, ge=0, description="A text shorter than this is an error in the pack.")
@@ -197,6 +201,12 @@ class AuditSettings(Settings):
         """Without what runs code (a folder of tasks) or sends something (a server): for settings that came with a folder."""
         return self.model_copy(update={"task_folder": None, "endpoint": None})
 
+    @model_validator(mode="after")
+    def _endpoint_holds_no_secret(self) -> "AuditSettings":
+        if (url := urlsplit(self.endpoint or "")).query or "@" in url.netloc:
+            raise ValueError("endpoint: expected a URL without user, password and query; its key goes into $EFFACE_JUDGE_KEY")
+        return self
+
 
 class RecipeSettings(Settings):
     """Everything but the names of model and concept."""
@@ -204,7 +214,7 @@ class RecipeSettings(Settings):
     preset: Literal["default", "paper", "reference"] = Field("default", description="Settings to start from.")
     method: str = Field("elm", description="Erasure method: a name (see docs/methods.md), or a Python file with one of your own.")
     options: dict[str, float | int | str] = Field({}, description="Settings of the method: NAME VALUE NAME VALUE …")
-    seed: int = Field(0, ge=0, description="Seed of the training: order of the texts, first weights of the adapter.")
+    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the training: order of the texts, first weights of the adapter.")
     revision: str | None = Field(None, description="Branch, tag or commit of a model on the hub.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Precision of the frozen weights; auto: bfloat16 where the processor computes in it."
@@ -261,14 +271,22 @@ def build_recipe(
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read the settings of a YAML file (not yet validated)."""
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no recipe file {path}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path} is not readable YAML: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is not readable YAML: {error}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path}: expected settings as 'name: value', got {type(settings).__name__}")
     return settings
+
+
+def load_yaml(text: str) -> Any:
+    """Plain data in YAML. Raises ValueError in one line."""
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # a date that there is not, a number of too many digits, too many brackets
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -295,10 +313,17 @@ def nested(settings: Mapping[str, float]) -> dict[str, Any]:
 
 
 def one_line(error: ValidationError) -> str:
-    """The first complaint of a pydantic error: where, what, and what came."""
+    """The first complaint of a pydantic error: where, what, and what came (of which our own messages say what is needed)."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"]
+    message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    came = "" if first["type"] == "missing" else f", got {first['input']!r}"
-    return f"{where}: {message}{came}{more}"
+    silent = first["type"] in ("missing", "json_invalid", "value_error")
+    came = "" if silent else f", got {shortened(first['input'])}"
+    return f"{where}{': ' if where else ''}{message}{came}{more}"
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

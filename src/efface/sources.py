@@ -58,7 +58,10 @@ def read_source(source: Source) -> tuple[list[dict[str, str]], str]:
     texts = [text[:MOST_CHARS] for text in texts]
     if len(texts) <= source.held_out:
         raise ConceptError(f"{source.label}: {len(texts)} texts, of which {source.held_out} are to be held out; expected more")
-    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    try:
+        digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
+    except UnicodeEncodeError:
+        raise ConceptError(f"{source.label}: a text holds half of a character (a lone surrogate)") from None
     first_held_out = len(texts) - source.held_out
     rows = [
         {"text": text, "topic": source.topic, "split": "train" if i < first_held_out else "held_out"}
@@ -67,13 +70,21 @@ def read_source(source: Source) -> tuple[list[dict[str, str]], str]:
     return rows, f"{revision} sha256:{digest}".strip()
 
 
+def quiet_datasets() -> None:
+    """The datasets library without its bars, and without its requests that count downloads."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+
+
 def _from_hub(source: Source) -> tuple[list[str], str]:
     import datasets
 
     assert source.hub is not None
     copy = Path(os.environ.get("EFFACE_DATA", "")) / source.hub
     local = copy if os.environ.get("EFFACE_DATA") and copy.is_dir() else Path(source.hub) if Path(source.hub).is_dir() else None
-    datasets.disable_progress_bars()
+    quiet_datasets()
     options: dict[str, Any] = {} if local else {"revision": source.revision}
     try:
         data = datasets.load_dataset(str(local or source.hub), source.config, split=source.split, **options)
@@ -102,7 +113,7 @@ def _from_file(source: Source) -> list[str]:
     if not path.is_file():
         raise ConceptError(f"no file {source.file}{': ' if source.obtain else ''}{source.obtain}")
     texts: list[str] = []
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             if source.most is not None and len(texts) == source.most:
                 break
@@ -110,7 +121,7 @@ def _from_file(source: Source) -> list[str]:
                 continue
             try:
                 row = json.loads(line)
-            except (json.JSONDecodeError, UnicodeDecodeError):
+            except (ValueError, RecursionError):
                 raise ConceptError(f"{path}:{number}: not JSON; is the file whole?") from None
             if not isinstance(row, dict) or not isinstance(row.get(source.field), str):
                 has = ", ".join(row) if isinstance(row, dict) else type(row).__name__

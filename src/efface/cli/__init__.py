@@ -1,5 +1,6 @@
 """The command line: one small file a verb. Nothing here imports torch before a verb's arguments are known to be good."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -40,8 +41,12 @@ Erase a concept from a language model, and prove it.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb. Exit code: 0 done, 1 a gate is closed, 2 wrong input (one line on standard error), 130 interrupted."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or args[0] in ("-h", "--help"):
-        print(HELP.format("\n".join(f"  {verb:15} {text}" for verb, (_, _, text) in VERBS.items())))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # of what its encoding does not have
+    of_group = [verb for verb in VERBS if args[1:] in (["-h"], ["--help"]) and verb.startswith(f"{args[0]} ")]
+    if not args or args[0] in ("-h", "--help") or of_group:
+        print(HELP.format("\n".join(f"  {verb:15} {VERBS[verb][2]}" for verb in of_group or VERBS)))
         return 0
     if args[0] in ("-V", "--version"):
         import efface

@@ -16,8 +16,8 @@ class ClearArguments:
 
 
 def list_entries(args: Sequence[str]) -> None:
-    """Print entries and bytes by model and kind."""
-    parse(Nothing, args, "cache list")
+    """Print what the store of targets holds: entries and bytes by model and kind."""
+    parse(Nothing, args, "cache list", description=list_entries.__doc__)
 
     from efface.data.store import catalogue, folder, limit
 

@@ -70,6 +70,10 @@ def compare(args: Sequence[str]) -> None:
     if len(asked) > 1:
         questions = "; ".join(sorted(f"{concept}, {split}" for concept, split in asked))
         raise InputError(f"compare: expected runs judged by the same questions, got {questions}")
+    for what, name in (("concept", "pack"), ("model", "base, in the same precision")):
+        hashes = {audit.models[what] for audits in found.values() for audit in audits if what in audit.models}
+        if len(hashes) > 1:
+            raise InputError(f"compare: expected runs with the same {name}, got those with hashes {', '.join(sorted(hashes))}")
     figures = {name: spread(audits) for name, audits in found.items()}
     if figures:
         _print_runs(figures)

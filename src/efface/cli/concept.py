@@ -36,22 +36,22 @@ class Check(Pack):
 
 @dataclass(frozen=True)
 class Tasks(Pack):
-    """A concept pack's choice questions as task files: lm_eval --tasks NAME --include_path DIR."""
+    """A concept pack, and where its task files go."""
 
     to: Path = Path("tasks")
     """Folder to write them to."""
 
 
 def list_packs(args: Sequence[str]) -> None:
-    """One line a pack."""
-    parse(Nothing, args, "concept list")
+    """List the built-in concept packs, one a line."""
+    parse(Nothing, args, "concept list", description=list_packs.__doc__)
     for name, folder in builtin_packs().items():
         print(f"{name:20} {read_manifest(folder).description}")
 
 
 def show(args: Sequence[str]) -> None:
-    """The manifest in words, then counts."""
-    name = parse(Pack, args, "concept show").name
+    """Show what a pack holds: its manifest in words, then counts."""
+    name = parse(Pack, args, "concept show", description=show.__doc__).name
     manifest, console = read_manifest(find_pack(name)), Console()
     console.print(f"[bold]{escape(manifest.title)}[/] ({manifest.name}): {escape(manifest.description)}")
     for what in ("aliases", "keywords", "topics", "prompts"):
@@ -67,8 +67,8 @@ def show(args: Sequence[str]) -> None:
 
 
 def tasks(args: Sequence[str]) -> None:
-    """Write task files and print their names."""
-    given: Tasks = parse(Tasks, args, "concept tasks")
+    """Write a pack's choice questions as task files, and print their names: lm_eval --tasks NAME --include_path DIR."""
+    given: Tasks = parse(Tasks, args, "concept tasks", description=tasks.__doc__)
     manifest = read_manifest(find_pack(given.name))
     if not manifest.questions:
         public = sorted({name for names in manifest.tasks.values() for name in names})
@@ -84,7 +84,7 @@ def tasks(args: Sequence[str]) -> None:
 
 def check(args: Sequence[str]) -> None:
     """Read every file of a pack, and report what would not hold in training or audit."""
-    given: Check = parse(Check, args, "concept check")
+    given: Check = parse(Check, args, "concept check", description=check.__doc__)
     concept = Concept.load(given.name)
     short = [row.text for row in concept.forget + concept.retain if len(row.text) < DataSettings().min_chars]
     if short:
@@ -111,7 +111,7 @@ def _check_choices(concept: Concept, model: str) -> None:
     scores |= score_without_question(subject)
     table = Table("questions", "n", "accuracy [95 %]", title=escape(f"choices under {model}; choice_only: no question"))
     for key, score in scores.items():
-        table.add_row(key, str(score.n), figure(score, percent=True))
+        table.add_row(escape(key), str(score.n), figure(score, percent=True))
     Console().print(table)
 
 

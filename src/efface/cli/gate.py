@@ -1,5 +1,6 @@
 """``efface gate RUN --max-forget 0.30 …``: for release pipelines."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,8 @@ def gate(args: Sequence[str]) -> int:
     limits = {name: limit for name in LIMITS if (limit := getattr(given, name)) is not None}
     if not limits:
         raise InputError("gate: expected at least one limit, for example --max-forget 0.30; see: efface gate --help")
+    if wrong := [name for name, limit in limits.items() if math.isnan(limit)]:
+        raise InputError(f"gate: --{wrong[0].replace('_', '-')}: expected a number, got nan")
     found, breached = summary(read_json(given.run / "audit.json", Audit)), 0
     for name, limit in limits.items():
         value = found[LIMITS[name]]

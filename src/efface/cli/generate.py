@@ -1,15 +1,16 @@
 """``efface generate RUN PROMPT``: base and erased, side by side; ``efface generate MODEL CONCEPT PROMPT``: guidance only."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import yaml
 
 from efface.cli.parse import parse
 from efface.errors import InputError
+from efface.recipe import MAX_SEED, load_yaml, shortened
 from efface.results import is_run
 
 
@@ -42,6 +43,10 @@ def generate(args: Sequence[str]) -> None:
         raise InputError("generate: expected RUN PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
     if len(given.words) == 2 and (given.eta is not None or given.guide_min_p is not None):
         raise InputError("generate: --eta and --guide-min-p go with MODEL CONCEPT PROMPT, not with a run")
+    if not 0 <= (given.eta or 0) < math.inf:
+        raise InputError(f"generate: --eta: expected a number from 0 on, got {given.eta}")
+    if not 0 <= given.seed <= MAX_SEED:
+        raise InputError(f"generate: --seed: expected a number from 0 to {MAX_SEED}, got {given.seed}")
     if not 0 <= (given.guide_min_p or 0) < 1:
         raise InputError(f"generate: --guide-min-p: expected a number from 0 up to 1, got {given.guide_min_p}")
     from rich.console import Console
@@ -80,9 +85,9 @@ def sampling_options(others: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if name not in known:
             raise InputError(f"generate: no option {name!r}, neither here nor in transformers' GenerationConfig")
         try:
-            options[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise InputError(f"generate: cannot read the value of {name}: {value!r}") from None
+            options[name] = load_yaml(value)
+        except ValueError:
+            raise InputError(f"generate: cannot read the value of {name}: {shortened(value)}") from None
     return options
 
 
@@ -121,13 +126,17 @@ def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: 
     import torch
 
     from efface.guidance import sample
-    from efface.models import chat_prompt
+    from efface.models import chat_prompt, prefix
 
     torch.manual_seed(given.seed)
-    ids = list(tokenizer(prompt)["input_ids"]) if given.raw else chat_prompt(tokenizer, prompt)
-    options = {"max_new_tokens": 100, "do_sample": False, **options}
+    plain = prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    ids = plain if given.raw else chat_prompt(tokenizer, prompt)
+    if not ids:
+        raise InputError("generate: expected a PROMPT that is not empty")
     try:
-        (new,) = sample(model, tokenizer, [ids], processors, **options)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"generate: {str(error).splitlines()[0]}") from None
+        (new,) = sample(model, tokenizer, [ids], processors, **{"max_new_tokens": 100, "do_sample": False, **options})
+    except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError) as error:
+        asked = ", ".join(f"{name} {value}" for name, value in options.items()) or "no options"
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise InputError(f"generate: no answer with {asked}: {reason}") from None
     return str(tokenizer.decode(new, skip_special_tokens=True)).strip()

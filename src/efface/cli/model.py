@@ -20,13 +20,13 @@ class Name:
 
 
 def fetch(args: Sequence[str]) -> None:
-    """Fetch and convert on first use; print the folder."""
-    print(fetch_model(parse(Name, args, "model fetch").name))
+    """Fetch an embedded model and convert it, on first use; print its folder."""
+    print(fetch_model(parse(Name, args, "model fetch", description=fetch.__doc__).name))
 
 
 def path(args: Sequence[str]) -> None:
-    """Print the folder of a model that was fetched before."""
-    name = parse(Name, args, "model path").name
+    """Print the folder of an embedded model that was fetched before."""
+    name = parse(Name, args, "model path", description=path.__doc__).name
     folder = cached(name) if name in ALIASES else None
     if folder is None:
         raise ModelError(f"{name!r} is not in the cache; fetch one of: {', '.join(ALIASES)}")

@@ -12,6 +12,7 @@ import tyro
 from pydantic import ValidationError
 
 from efface.errors import InputError
+from efface.recipe import one_line
 
 _T = TypeVar("_T")
 
@@ -21,7 +22,8 @@ class Nothing:
     """No arguments."""
 
 
-FRAME = "╭╮╰╯│─"
+FRAME = "╭╮╰╯│─ "
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: Any) -> Any:
@@ -39,8 +41,7 @@ def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: An
             raise
         raise InputError(f"{verb}: {fold(errors.getvalue())}; see: efface {verb} --help") from None
     except ValidationError as error:  # of several settings together, which tyro lets through
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise InputError(f"{verb}: {message}; see: efface {verb} --help") from None
+        raise InputError(f"{verb}: {one_line(error)}; see: efface {verb} --help") from None
     finally:
         if not wants_help:
             os.environ.pop("COLUMNS", None)
@@ -50,16 +51,16 @@ def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: An
 
 def fold(box: str) -> str:
     """The first paragraph of a boxed message, on one line."""
-    lines = [line.strip(FRAME + " ") for line in box.splitlines()[1:]]
+    lines = [line.strip(FRAME) if line.strip(FRAME + "-") else "" for line in COLOUR.sub("", box).splitlines()[1:]]
     message: list[str] = []
     for line in lines:
         if not line and message:
             break
         message.append(line)
     text = " ".join(part for part in message if part) or "wrong arguments"
-    text = re.sub(r"recipe\.(\S+): \d+ validation errors? for \w+ Value error, (.*?) \[type=.*", r"--\1: \2", text)
+    text = re.sub(r"(?:recipe\.)?(\S+): \d+ validation errors? for \w+ Value error, (.*?) \[type=.*", r"--\1: \2", text)
     return re.sub(
-        r"recipe\.(\S+): \d+ validation errors? for \w+ (\S+) (.*?) \[type=.*?input_value=(.*?), input_type=.*",
+        r"(?:recipe\.)?(\S+): \d+ validation errors? for \w+ (\S+) (.*?) \[type=.*?input_value=(.*?), input_type=.*",
         r"--\1.\2: \3, got \4",
         text,
     )

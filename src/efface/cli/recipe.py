@@ -85,15 +85,15 @@ def _trial(number: str, args: Sequence[str]) -> dict[str, Any]:
     file = (Path(study) if study else study_folder(named[0], " ".join(named[1:]))) / "tune.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        chosen = {str(trial["number"]): trial["settings"] for trial in found["trials"]}
+        recipe = recorded(found["recipe"])
+        chosen = {str(trial["number"]): nested(trial["settings"]) for trial in found["trials"]}
     except OSError:
         raise InputError(f"no search in {file.parent}; expected a folder that 'efface tune' wrote (--study)") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"{file} is damaged; give the same 'efface tune' command again") from None
     if number not in chosen:
         raise InputError(f"--from-trial {number}: {file} has no such finished trial; there are: {', '.join(chosen) or 'none'}")
-    settings = merge(recorded(found["recipe"]), nested(chosen[number]))
-    return {name: value for name, value in settings.items() if name not in ("model", "concept")}
+    return {name: value for name, value in merge(recipe, chosen[number]).items() if name not in ("model", "concept")}
 
 
 def _settings(recipe: RecipeSettings) -> RecipeSettings:

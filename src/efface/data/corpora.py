@@ -44,7 +44,7 @@ def _draw(passages: Sequence[Passage], most: int | None, rng: random.Random) -> 
 def _present(
     passage: Passage, tokenizer: PreTrainedTokenizerBase, settings: DataSettings, chat: float, rng: random.Random
 ) -> Text:
-    in_chat = rng.random() < chat and tokenizer.chat_template is not None
+    in_chat = rng.random() < chat and tokenizer.chat_template is not None and passage.topic != ""
     context = chat_prompt(tokenizer, f"Write a short text about {passage.topic}.") if in_chat else None
     return encode(passage.text, tokenizer, settings, context)
 

@@ -117,12 +117,12 @@ def require_writable() -> None:
 def as_bytes(gigabytes: str | float, name: str) -> int:
     """Gigabytes that a user gave, in bytes. Raises InputError."""
     try:
-        value = float(gigabytes)
+        value = float(gigabytes) * 1e9
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value < math.inf:
         raise InputError(f"{name}: expected a number of gigabytes, 0 or more, got {gigabytes!r}")
-    return int(value * 1e9)
+    return int(value)
 
 
 def read(path: Path) -> Tensors | None:

@@ -35,7 +35,7 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
         "show": show,
         "significance": significance,
         "verdict": verdict(audit),
-        "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=True)),
+        "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=False)),
         "goals": charts.goals(audit),
         "lost": charts.lost(audit),
         "depth": charts.depth(audit),

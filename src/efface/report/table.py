@@ -66,7 +66,7 @@ def rows(audit: Audit) -> Iterator[Row]:
 def neighbours(audit: Audit) -> dict[str, tuple[Score, Score]]:
     """Base and erased accuracy of every neighbour, the one that lost most first."""
     found = {
-        key.split("/")[1]: (score, audit.erased.scores[key])
+        key.removeprefix("neighbour/").removesuffix("/acc"): (score, audit.erased.scores[key])
         for key, score in audit.base.scores.items()
         if key.startswith("neighbour/") and key in audit.erased.scores
     }

@@ -19,6 +19,7 @@ from efface.errors import InputError
 from efface.progress import track
 from efface.results import Score, average, proportion
 from efface.scorers.scorer import Subject
+from efface.sources import quiet_datasets
 
 REQUESTS = 512  # choices between two ticks of the bar
 METRICS = ("acc", "acc_norm", "acc_mutual_info")
@@ -41,6 +42,8 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
     wanted = tuple(dict.fromkeys([*settings.tasks, *(name for names in of_pack.values() for name in names)]))
     if not wanted:
         return {}
+    from datasets.exceptions import DatasetsError
+
     manager = task_manager(wanted, settings.task_folder)
     scores: dict[str, Score] = {}
     by_task: dict[str, Samples] = {}
@@ -48,7 +51,7 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
         options = {"num_fewshot": settings.fewshot or None, "apply_chat_template": settings.chat, "limit": settings.limit}
         try:
             found = run(subject, [name], task_manager=manager, **options)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
             reason = str(error).strip().splitlines()
             raise InputError(f"audit.tasks: {name!r} cannot be run: {reason[0] if reason else type(error).__name__}") from None
         samples = [sample for leaf in sorted(found) for sample in found[leaf]]
@@ -102,7 +105,6 @@ def ask(subject: Subject, tasks: Mapping[str, Sequence[Question]]) -> dict[str, 
 
 def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Samples]:
     """Samples of every (leaf) task, in the order of its documents."""
-    import datasets
     import lm_eval
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
@@ -112,7 +114,7 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
             parts = [requests[i : i + REQUESTS] for i in range(0, len(requests), REQUESTS)]
             return [pair for part in track(parts, "choice questions") for pair in super(OnOurBar, self).loglikelihood(part, True)]
 
-    datasets.disable_progress_bars()
+    quiet_datasets()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
     with contextlib.redirect_stdout(io.StringIO()):
         model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=64)  # type: ignore[arg-type]
