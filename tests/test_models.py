@@ -183,6 +183,12 @@ def test_a_question_is_not_ended_and_not_reasoned_about(tokenizer_folder: Path) 
     assert chat_prompt(tokenizer, "Why?") == [0, *plain]
 
 
+def test_a_question_is_the_same_on_every_day(tokenizer_folder: Path) -> None:
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_folder)
+    tokenizer.chat_template += "{{ strftime_now('%d.%m.%Y') }} {{ date_string }}"
+    assert tokenizer.decode(chat_prompt(tokenizer, "Why?")).endswith("26.07.2024 26 Jul 2024")
+
+
 @pytest.fixture
 def adapter(model_folders: dict[str, Path], tmp_path: Path) -> Path:
     model = load(str(model_folders["llama"]), dtype="float32").model

@@ -1,4 +1,4 @@
-"""efface: erase a concept from a language model, and prove it.
+"""efface: erase a concept from a language model, and measure what is left of it.
 
 The public names are loaded on first use, so that ``import efface`` stays light.
 """

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ from efface.ranks import local_rank, processes
 from efface.recipe import LoraSettings
 
 ADAPTER = "adapter_model.safetensors"
+
+#: the day of every prompt, where a chat template wants one: targets and figures that are kept must not depend on today's
+DAY = date(2024, 7, 26)
 
 
 @dataclass(frozen=True)
@@ -133,7 +137,7 @@ def _placement(device_map: str | None, load_in_4bit: bool, dtype: str) -> dict[s
         raise ModelError("device_map spreads one process over all devices; drop it, or start a single process")
     if load_in_4bit:
         if not importlib.util.find_spec("bitsandbytes"):
-            raise ModelError("load_in_4bit needs bitsandbytes; try: pip install 'efface[qlora]'")
+            raise ModelError("load_in_4bit needs bitsandbytes; try: pip install bitsandbytes")
         bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=resolve_dtype(dtype))
         return {"device_map": device_map or {"": best_device()}, "quantization_config": bits}
     return {"device_map": device_map} if device_map else {}
@@ -316,14 +320,20 @@ def weights_hash(model: nn.Module) -> str:
 
 
 def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-    """Token ids of a question in the model's chat format (or the plain question, for a model without one)."""
+    """Token ids of a question in the model's chat format (or the plain question, for a model without one).
+
+    The same on every day: a template that tells the model today's date is told :data:`DAY`.
+    """
     if tokenizer.chat_template is None:
         return prefix(tokenizer) + list(tokenizer(f"{question}\n", add_special_tokens=False)["input_ids"])
     text: Any = tokenizer.apply_chat_template(
         [{"role": "user", "content": question}],
         add_generation_prompt=True,
         tokenize=False,
-        enable_thinking=False,  # a template that does not know it takes no notice
+        chat_template=tokenizer.get_chat_template().replace("strftime_now", "efface_day"),
+        efface_day=DAY.strftime,  # of these a template that does not know them takes no notice
+        date_string=DAY.strftime("%d %b %Y"),
+        enable_thinking=False,
     )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 

@@ -217,7 +217,7 @@ class RecipeSettings(Settings):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the training: order of the texts, first weights of the adapter.")
     revision: str | None = Field(None, description="Branch, tag or commit of a model on the hub.")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="Precision of the frozen weights; auto: bfloat16 where the processor computes in it."
+        "auto", description="Precision of the frozen weights; auto: bfloat16 where the device computes in it."
     )
     trust_remote_code: bool = Field(False, description="Run code that comes with the model.")
     device_map: str | None = Field(None, description="Spread the model's layers over all devices: 'auto' (see accelerate).")

@@ -31,7 +31,7 @@ VERBS = {
 RESUMABLE = {"erase", "prepare", "tune", "compare"}
 HELP = """usage: efface VERB …
 
-Erase a concept from a language model, and prove it.
+Erase a concept from a language model, and measure what is left of it.
 
 {}
 
