@@ -157,7 +157,7 @@ def write_pack(folder: Path, **changes: object) -> None:
         rows = [{"text": text, "topic": "it", "split": "held_out" if i == 3 else "train"} for i, text in enumerate(texts)]
         _write_rows(folder / f"{name}.jsonl", rows)
     questions, asked = [], []
-    for kind, who in (("forget", "dragon"), ("neighbour", "lizard"), ("general", "bird")):
+    for kind, who in (("forget", "dragon"), ("neighbour", "snake"), ("general", "worm")):
         for split, the in (("tune", "That"), ("test", "The")):
             common = {"kind": kind, "topic": "it", "split": split}
             questions += [
