@@ -34,6 +34,7 @@ ADAPTER = "adapter_model.safetensors"
 
 #: the day of every prompt, where a chat template wants one: targets and figures that are kept must not depend on today's
 DAY = date(2024, 7, 26)
+TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 @dataclass(frozen=True)
@@ -330,9 +331,8 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
         [{"role": "user", "content": question}],
         add_generation_prompt=True,
         tokenize=False,
-        chat_template=tokenizer.get_chat_template().replace("strftime_now", "efface_day"),
-        efface_day=DAY.strftime,  # of these a template that does not know them takes no notice
-        date_string=DAY.strftime("%d %b %Y"),
+        chat_template=TODAY.sub(lambda call: repr(DAY.strftime(call[2])), tokenizer.get_chat_template()),
+        date_string=DAY.strftime("%d %b %Y"),  # of these a template that does not know them takes no notice
         enable_thinking=False,
     )
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
