@@ -67,7 +67,7 @@ def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
     two.folder.rename(partial)
     (partial / "README.md").unlink()
     hashes = {name: record.hashes[name] for name in ("model", "concept")}
-    started = {"recipe": record.recipe.model_dump(mode="json"), "hashes": hashes, "processes": 2}
+    started = {"recipe": record.recipe.model_dump(mode="json", exclude={"audit"}), "hashes": hashes, "processes": 2}
     (partial / "started.json").write_text(json.dumps(started))
     (partial / LOSSES).write_text(json.dumps(record.losses))
     done = launched(tmp_path, {**recipe, "train": {**SMALL["train"], "batch_size": 1}})

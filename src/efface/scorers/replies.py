@@ -40,11 +40,11 @@ def replies(subject: Subject, questions: Sequence[str], tokens: int, what: str, 
 
 @contextmanager
 def plain_generation(model: nn.Module) -> Iterator[None]:
-    """Only the special tokens of the model's generation config, for as long as the context lasts."""
+    """Of the model's generation config only what changes no answer but its end, for as long as the context lasts."""
     whole = bare(model)
     own = whole.generation_config
-    special = ("bos_token_id", "eos_token_id", "pad_token_id")
-    whole.generation_config = GenerationConfig(**{name: getattr(own, name) for name in special})
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
+    whole.generation_config = GenerationConfig(**{name: getattr(own, name) for name in names})
     try:
         yield
     finally:
