@@ -5,7 +5,7 @@ import torch
 
 from efface.concept import Concept, Question
 from efface.data.corpora import Text
-from efface.errors import ModelError
+from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.report.table import gone, kept, rows, show, verdict
 from efface.results import Audit, Measured, Score, average, proportion
@@ -77,7 +77,7 @@ def test_an_interval_does_not_go_below_what_there_can_be() -> None:
 
 @pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf], [math.inf, 1.0]])
 def test_what_is_no_number_is_one_line(values: list[float]) -> None:
-    with pytest.raises(ModelError, match="^the model gives no finite numbers$"):
+    with pytest.raises(TrainingError, match="^the model gives no finite numbers$"):
         average(values)
 
 

@@ -30,4 +30,4 @@ class UnfinishedRunError(RunError):
 
 
 class TrainingError(EffaceError, RuntimeError):
-    """Training went wrong (a loss that is not finite)."""
+    """Training went wrong (a loss that is not finite), or what it made is no use (figures that are not)."""

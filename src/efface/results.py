@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from efface.errors import ModelError, RunError
+from efface.errors import RunError, TrainingError
 from efface.recipe import AuditSettings, Recipe, one_line, recorded
 
 
@@ -127,10 +127,10 @@ def proportion(hits: Sequence[bool], chance: float | None = None) -> Score:
 def average(values: Sequence[float], chance: float | None = None) -> Score:
     """Mean of any values with its 95 % interval (1.96 standard errors; none for a single value; not below 0 if no value is).
 
-    Raises ModelError for a value that is no finite number.
+    Raises TrainingError for a value that is no finite number.
     """
     if not all(map(math.isfinite, values)):
-        raise ModelError("the model gives no finite numbers")
+        raise TrainingError("the model gives no finite numbers")
     n, mean = len(values), statistics.fmean(values)
     half = 1.96 * statistics.stdev(values) / math.sqrt(n) if n > 1 else None
     least = 0.0 if min(values) >= 0 else -math.inf
