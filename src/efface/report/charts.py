@@ -137,14 +137,21 @@ def plane(points: Mapping[str, tuple[Spread, Spread, Spread | None]]) -> Markup:
         seen = axes.scatter(
             x, y, c=colours, cmap="viridis", vmin=0, vmax=100, s=60, edgecolors=GREY, plotnonfinite=True, zorder=3
         )
-        placed: list[tuple[float, float]] = []
-        for name, at in sorted(zip(points, zip(x, y, strict=True), strict=True), key=lambda item: -item[1][1]):
-            near = sum(abs(at[0] - other[0]) < 14 and abs(at[1] - other[1]) < 5 for other in placed)  # their names would overlap
-            axes.annotate(name, at, textcoords="offset points", xytext=(6, 4 - 9 * near), fontsize=8)
-            placed.append(at)
         axes.figure.colorbar(seen, ax=axes, label="fluency of answers about the concept, per cent of the base's")
         axes.set_xlabel("erased: distance to chance gone, per cent")
         axes.set_ylabel("kept, per cent of the base")
+        axes.figure.draw_without_rendering()  # so that the points are where they will be
+        placed: list[tuple[float, float, float]] = []  # of every name: left, bottom, width in points
+        for name, at in sorted(zip(points, zip(x, y, strict=True), strict=True), key=lambda item: -item[1][1]):
+            left, bottom = axes.transData.transform(at) * 72 / axes.figure.dpi
+            width, drop = 5.6 * len(name) + 4, 0  # a name that would stand on another goes further down
+            while any(
+                abs(bottom - 9 * drop - low) < 9 and left < start + wide and start < left + width for start, low, wide in placed
+            ):
+                drop += 1
+            placed.append((left, bottom - 9 * drop, width))
+            line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.4} if drop > 1 else None
+            axes.annotate(name, at, textcoords="offset points", xytext=(6, 4 - 9 * drop), fontsize=8, arrowprops=line)
 
     return picture([draw], (7.5, 5), "erased against kept")
 
