@@ -17,6 +17,7 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import straightforward
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, training_texts
@@ -26,7 +27,7 @@ from efface.data.teacher import draw_personas, erase_targets, retain_targets, te
 from efface.guidance import persona_ids
 from efface.memory import give_back
 from efface.methods.elm import ELM
-from efface.models import Loaded, attach_adapter, bare, decoder_layers, has_bfloat16, load, parse_layers
+from efface.models import Loaded, bare, decoder_layers, has_bfloat16, load, parse_layers
 from efface.presets import PRESETS
 from efface.recipe import Recipe, build_recipe, merge, nested
 from efface.states import without_padding

@@ -203,7 +203,7 @@ def test_tune_goes_on_and_its_trials_can_be_run(
     with (other / "questions.jsonl").open("a") as questions:
         questions.write((other / "questions.jsonl").read_text().splitlines()[0].replace('"stem": "', '"stem": "Zorn: ') + "\n")
     assert main(search(model, other, to, 1)) == 2
-    assert "holds a search from another model, concept or method file" in capsys.readouterr().err
+    assert "holds a search with other settings, or from another model, concept or method file" in capsys.readouterr().err
 
 
 def test_a_hopeless_trial_is_given_up(

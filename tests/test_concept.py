@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from efface.concept import Concept, builtin_packs
+from efface.concept import Concept
 from efface.errors import ConceptError
+from efface.finding import builtin_packs
 from tests.conftest import write_pack
 
 WHOLE = [name for name, folder in sorted(builtin_packs().items()) if len(list(folder.iterdir())) > 1]  # hold their own texts

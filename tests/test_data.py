@@ -17,7 +17,8 @@ from efface.data.store import Store
 from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
 from efface.guidance import end_tokens
-from efface.models import Loaded, chat_prompt, load, prefix
+from efface.models import Loaded, load
+from efface.prompts import chat_prompt, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
 from efface.scorers.answers import repeated_ngrams
 from efface.targets import SparseTarget

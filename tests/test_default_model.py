@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from efface.adapters import attach_adapter
 from efface.cli import main
 from efface.embedded import ALIASES, _gguf, fetch
-from efface.models import attach_adapter, load
+from efface.models import load
 from efface.packing import is_packed
 from efface.pipeline import erase
 from efface.recipe import LoraSettings

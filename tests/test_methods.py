@@ -1,12 +1,13 @@
 import pytest
 import torch
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Item, next_token_example
 from efface.data.corpora import Text, training_texts
 from efface.data.store import Store
 from efface.methods import elm, make_method
-from efface.models import Loaded, attach_adapter
+from efface.models import Loaded
 from efface.recipe import LoraSettings, build_recipe
 
 SMALL = {

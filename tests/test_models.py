@@ -12,21 +12,11 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from efface import embedded
+from efface.adapters import ADAPTER, attach_adapter, read_adapter
 from efface.embedded import Embedded, cached, fetch
 from efface.errors import ModelError
-from efface.models import (
-    ADAPTER,
-    Loaded,
-    attach_adapter,
-    chat_prompt,
-    decoder_layers,
-    linear_modules,
-    load,
-    parse_layers,
-    read_adapter,
-    teacher,
-    weights_hash,
-)
+from efface.models import Loaded, decoder_layers, linear_modules, load, parse_layers, teacher, weights_hash
+from efface.prompts import chat_prompt
 from efface.recipe import LoraSettings
 from tests.conftest import ARCHITECTURES, SMALL
 
@@ -255,7 +245,7 @@ def test_an_adapter_of_the_hub_is_never_unpickled(adapter: Path, llama: Loaded, 
             raise LocalEntryNotFoundError(file)
         return str(adapter / file)
 
-    monkeypatch.setattr("efface.models.hf_hub_download", download)
+    monkeypatch.setattr("efface.adapters.hf_hub_download", download)
     assert read_adapter(llama, "somebody/adapter").peft_config["default"].r == 2
     (adapter / ADAPTER).rename(adapter / "adapter_model.bin")
     with pytest.raises(ModelError, match="cannot fetch .*adapter_model.safetensors of somebody/adapter"):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from efface.adapters import attach_adapter, read_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator, next_token_example
 from efface.data.corpora import Text, training_texts
@@ -17,7 +18,7 @@ from efface.methods import NAMES, complete_recipe, find_method, make_method
 from efface.methods.cir import directions, project_out
 from efface.methods.idk import asked
 from efface.methods.method import look
-from efface.models import Loaded, attach_adapter, load, read_adapter, teacher, weights_hash
+from efface.models import Loaded, load, teacher, weights_hash
 from efface.recipe import LoraSettings
 from efface.states import without_padding
 from efface.training import train

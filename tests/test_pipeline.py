@@ -178,7 +178,7 @@ def test_a_pack_that_changed_meanwhile_is_another_run(
 
 
 def test_killed_just_before_the_end_it_only_gets_its_name(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(pipeline, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         erase(**job)
     monkeypatch.undo()
@@ -212,6 +212,8 @@ def test_a_place_that_cannot_be_written_is_one_line(job: dict[str, Any], tmp_pat
         ({"lora": {"layers": "4-7"}}, ModelError, "out of range; this model has layers 0 to 2"),
         ({"lora": {"layers": "0", "modules": "c_fc"}}, ModelError, "no linear module 'c_fc'"),
         ({"data": {"min_chars": 5000}}, ConceptError, "characters, expected at least 5000"),
+        ({"audit": {"judge": "nowhere/at/all"}}, ModelError, "no model 'nowhere/at/all'"),
+        ({"audit": {"judge": "."}}, ModelError, "cannot find model '.'"),
     ],
 )
 def test_wrong_input_writes_nothing(changes: dict[str, Any], error: type[Exception], says: str, job: dict[str, Any]) -> None:
@@ -235,8 +237,13 @@ def test_a_full_disk_is_one_line_and_the_work_goes_on(job: dict[str, Any], monke
 
 
 def test_what_fails_after_the_training_does_not_cost_the_training(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ModelError, match="no model 'nowhere/at/all'"):
-        erase(**{**job, "audit": {"judge": "nowhere/at/all"}})
+    def fails(*_: Any) -> None:
+        raise InputError("the judge cannot be reached")
+
+    monkeypatch.setattr(pipeline, "audit_pair", fails)
+    with pytest.raises(InputError, match="the judge cannot be reached"):
+        erase(**job)
+    monkeypatch.undo()
     partial = job["to"].with_name("run.partial")
     assert (partial / "adapter" / "adapter_model.safetensors").is_file()
     trained = json.loads((partial / "seconds.json").read_text())["train"]
@@ -249,7 +256,7 @@ def test_what_fails_after_the_training_does_not_cost_the_training(job: dict[str,
 
 def test_a_run_that_was_measured_in_another_way_is_measured_again(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(pipeline, "finish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             erase(**job)
     finished = erase(**{**job, "audit": {"samples": 0}})
@@ -258,7 +265,7 @@ def test_a_run_that_was_measured_in_another_way_is_measured_again(job: dict[str,
 
 
 def test_two_commands_do_not_work_in_one_folder(job: dict[str, Any]) -> None:
-    with pipeline._alone(job["to"].with_name("run.partial")), pytest.raises(RunError, match="another command is working in"):
+    with pipeline.alone(job["to"].with_name("run.partial")), pytest.raises(RunError, match="another command is working in"):
         erase(**job)
     assert erase(**job).record.losses
 

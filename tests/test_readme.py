@@ -14,8 +14,8 @@ from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
 from efface.cli.prepare import PrepareArguments
 from efface.cli.tune import TuneArguments
-from efface.concept import builtin_packs, find_packs
 from efface.embedded import ALIASES
+from efface.finding import builtin_packs, find_packs
 from efface.pipeline import Run
 from efface.recipe import build_recipe, read_recipe
 from tests.test_pipeline import run as run

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.corpora import Text
-from efface.models import Loaded, attach_adapter, load, teacher, weights_hash
+from efface.models import Loaded, load, teacher, weights_hash
 from efface.recipe import AuditSettings, LoraSettings
 from efface.report.table import back, summary
 from efface.results import Audit, Measured, proportion

@@ -12,13 +12,15 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator
 from efface.data.store import Store
 from efface.errors import InputError, ModelError
+from efface.folders import LOSSES
 from efface.methods import make_method
-from efface.models import Loaded, attach_adapter, decoder_layers, load
-from efface.pipeline import LOSSES, Run, erase
+from efface.models import Loaded, decoder_layers, load
+from efface.pipeline import Run, erase
 from efface.recipe import build_recipe
 from efface.training import last_checkpoint
 

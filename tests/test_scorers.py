@@ -8,8 +8,10 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept, Question
-from efface.models import Loaded, attach_adapter, chat_prompt, teacher
+from efface.models import Loaded, teacher
+from efface.prompts import chat_prompt
 from efface.recipe import AuditSettings, LoraSettings
 from efface.results import Answer, Score, average, proportion
 from efface.scorers.answers import score_answers

@@ -10,10 +10,11 @@ import pytest
 import torch
 import yaml
 
-from efface.concept import Concept, builtin_packs, find_packs
+from efface.concept import Concept
 from efface.data.collate import weighted
 from efface.data.store import Store
 from efface.errors import ConceptError
+from efface.finding import builtin_packs, find_packs
 from efface.methods import make_method
 from efface.models import Loaded
 from efface.pipeline import default_folder, erase

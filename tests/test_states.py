@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
+from efface.adapters import attach_adapter
 from efface.errors import ModelError
-from efface.models import attach_adapter, load
+from efface.models import load
 from efface.packing import is_packed, packed_attention
 from efface.recipe import LoraSettings
 from efface.states import output_head, output_states, require_head, without_padding

@@ -7,6 +7,7 @@ import pytest
 import torch
 from benchmarks import straightforward
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example
 from efface.data.corpora import training_texts
@@ -14,7 +15,7 @@ from efface.data.store import Store
 from efface.data.teacher import draw_personas
 from efface.guidance import persona_ids
 from efface.methods import make_method
-from efface.models import Loaded, attach_adapter
+from efface.models import Loaded
 from efface.presets import PRESETS
 from efface.recipe import Recipe, build_recipe
 from efface.training import train

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example
 from efface.data.store import Store
@@ -13,7 +14,7 @@ from efface.errors import TrainingError
 from efface.losses import LossTerms
 from efface.methods import make_method
 from efface.methods.elm import ELM
-from efface.models import attach_adapter, load
+from efface.models import load
 from efface.recipe import Recipe, build_recipe
 from efface.training import schedule, train
 

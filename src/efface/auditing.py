@@ -5,9 +5,10 @@ from typing import Any
 
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from efface.adapters import read_adapter
 from efface.concept import Concept, Split
 from efface.errors import InputError, ModelError, RunError
-from efface.models import Loaded, load, read_adapter, weights_hash
+from efface.models import Loaded, load, weights_hash
 from efface.pipeline import Run
 from efface.ranks import require_one_process
 from efface.recipe import AuditSettings

@@ -70,6 +70,14 @@ def roomy_cache(model: PreTrainedModel, more: int = ROOM) -> DynamicCache:
     return cache
 
 
+def left_pad(rows: Sequence[Ids], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Stack rows of different lengths, padded on the left: token ids and mask ``[rows, longest]``."""
+    longest = max(map(len, rows))
+    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
+    return ids, mask
+
+
 class SharedPrefixes:
     """Prefixes read once; any batch of texts can then stand behind any of them.
 
@@ -84,9 +92,8 @@ class SharedPrefixes:
         rows = [list(row[:-1]) for row in self.index]
         self.longest = max(map(len, rows))
         device = model.device
-        ids = torch.tensor([[pad] * (self.longest - len(row)) + row for row in rows], device=device)
-        self.lengths = torch.tensor(list(map(len, rows)), device=device)
-        self.mask = (torch.arange(self.longest, device=device) >= self.longest - self.lengths[:, None]).long()
+        ids, self.mask = left_pad(rows, pad, device)
+        self.lengths = self.mask.sum(1)
         self.filled = roomy_cache(model)
         self.usable = self.longest > 0
         if self.usable:

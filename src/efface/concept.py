@@ -20,7 +20,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,8 +27,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import PydanticSerializationError
 
 from efface.errors import ConceptError
+from efface.finding import find_packs, packs_folder
 from efface.personas import Personas
-from efface.recipe import load_yaml, one_line, shortened
+from efface.reading import load_yaml, one_line, shortened
 from efface.sources import Source, read_source
 
 Split = Literal["tune", "test"]
@@ -184,47 +184,6 @@ class Concept(_Row):
         return [question for question in self.open_questions if (question.kind, question.split) == (kind, split)]
 
 
-def builtin_packs() -> dict[str, Path]:
-    """Name and folder of every pack that ships with efface."""
-    return {path.parent.name: path.parent for path in sorted(_packs().glob("*/concept.yaml"))}
-
-
-def find_pack(name: str) -> Path:
-    """Folder of a pack, by its name or its path."""
-    packs = builtin_packs()
-    if name in packs:
-        return packs[name]
-    folder = Path(name)
-    if (folder / "concept.yaml").is_file():
-        return folder
-    if folder.is_dir():
-        raise ConceptError(f"{folder} holds no concept.yaml, so it is no concept pack")
-    raise ConceptError(f"no concept pack {name!r}; built in: {', '.join(packs)}; or name a folder with a concept.yaml")
-
-
-def find_packs(names: str) -> list[tuple[Path, int, str | None]]:
-    """Folder, weight and revision of each of ``"wmdp-bio:2 wmdp-cyber@1f2e3d"``. Raises ConceptError."""
-    if names in builtin_packs() or Path(names).is_dir():  # a folder's name may hold spaces and colons
-        return [(find_pack(names), 1, None)]
-    found = []
-    for word in names.split() or [names]:
-        name, colon, weight = word.rpartition(":")
-        if not colon:
-            name, weight = word, "1"
-        if not weight.isdecimal() or int(weight) < 1:
-            raise ConceptError(f"concept {word!r}: expected NAME or NAME:WEIGHT with a whole number from 1 on")
-        name, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
-        found.append((find_pack(name), int(weight), revision or None))
-    if len({folder for folder, *_ in found}) < len(found):
-        raise ConceptError(f"concept {names!r} names a pack twice")
-    return found
-
-
-def concept_names(concept: str) -> str:
-    """One or more packs as part of a file name."""
-    return "+".join(Path(name).name.replace(":", "-") for name in concept.split())
-
-
 def read_manifest(folder: Path) -> Manifest:
     """The ``concept.yaml`` of a pack, without its corpora. Raises ConceptError."""
     return _check(Manifest, _read_yaml(folder / "concept.yaml"), str(folder / "concept.yaml"))
@@ -306,11 +265,7 @@ def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Mod
 def _file(folder: Path, name: str) -> Path:
     """A file of a pack; ``builtin:general/retain.jsonl`` is one that ships with efface."""
     shipped = name.removeprefix("builtin:")
-    return folder / name if shipped == name else _packs() / shipped
-
-
-def _packs() -> Path:
-    return Path(str(files("efface") / "packs"))
+    return folder / name if shipped == name else packs_folder() / shipped
 
 
 def _corpus(folder: Path, named: Sequence[str | Source], revision: str | None) -> tuple[tuple[Passage, ...], dict[str, str]]:

@@ -18,9 +18,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from efface.caches import Ids, roomy_cache
+from efface.caches import Ids, left_pad, roomy_cache
 from efface.concept import Concept
-from efface.models import prefix, teacher, without_prefix
+from efface.models import teacher
+from efface.prompts import prefix, without_prefix
 from efface.targets import SparseTarget, erased_logprobs
 
 CROWDED = 0.75  # below this share of rows that go on, the others leave the batch
@@ -121,14 +122,6 @@ def _strip_left(ids: Ids, pad: int) -> Ids:
     while start < len(ids) - 1 and ids[start] == pad:
         start += 1
     return ids[start:]
-
-
-def left_pad(rows: Sequence[Ids], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Stack rows of different lengths, padded on the left: token ids and mask ``[rows, longest]``."""
-    longest = max(map(len, rows))
-    ids = torch.tensor([[pad] * (longest - len(row)) + row for row in rows], device=device)
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device)
-    return ids, mask
 
 
 @torch.no_grad()

@@ -10,31 +10,28 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import hf_hub_download
-from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
-from peft.tuners.ln_tuning.layer import LNTuningLayer
-from safetensors import safe_open
+from peft import PeftModel
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 from transformers.utils.logging import disable_progress_bar
 
 from efface.embedded import ALIASES, fetch, mark_dequantised
 from efface.errors import ModelError
 from efface.memory import set_up_memory
+from efface.prompts import chat_prompt
 from efface.ranks import local_rank, processes
-from efface.recipe import LoraSettings
-
-ADAPTER = "adapter_model.safetensors"
-
-#: the day of every prompt, where a chat template wants one: targets and figures that are kept must not depend on today's
-DAY = date(2024, 7, 26)
-TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 
 
 @dataclass(frozen=True)
@@ -61,27 +58,21 @@ def load(
     device_map: spread the layers over all devices ("auto") instead; load_in_4bit: frozen weights in 4 bits (bitsandbytes).
     name: hub id, folder, ``.gguf`` file, or an alias (``smollm2-135m``). Raises ModelError in one line.
     """
-    path = str(fetch(name)) if name in ALIASES else name
     set_up_memory()
     if not sys.stderr.isatty():  # a bar that redraws itself is no use in a log file
         disable_progress_bar()
-    folder, options = path, {"revision": revision, "trust_remote_code": trust_remote_code}
-    if path.endswith(".gguf"):
-        if not Path(path).is_file():
-            raise ModelError(f"no GGUF file {path}")
-        folder, options["gguf_file"] = str(Path(path).parent), Path(path).name
-    elif not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
-        raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
+    path, options = _where(name)
+    options |= {"revision": revision, "trust_remote_code": trust_remote_code}
     placed = _placement(device_map, load_in_4bit, dtype)
     checked = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
-    with _in_one_line(f"cannot load model {name!r}"):
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=resolve_dtype(dtype), **checked, **options, **placed)
+    with in_one_line(f"cannot load model {name!r}"):
+        tokenizer = AutoTokenizer.from_pretrained(**options)
+        model, found = AutoModelForCausalLM.from_pretrained(dtype=resolve_dtype(dtype), **checked, **options, **placed)
         _require_all_weights(found)
         model.eval()
         if not placed:
             model = model.to(best_device())
-    with _in_one_line(f"the chat template of {name!r} cannot be used"):
+    with in_one_line(f"the chat template of {name!r} cannot be used"):
         chat_prompt(tokenizer, "?")
     if "gguf_file" in options:
         mark_dequantised(model)
@@ -94,8 +85,28 @@ def load(
     return Loaded(model, tokenizer, name, path)
 
 
+def _where(name: str) -> tuple[str, dict[str, Any]]:
+    """Path or hub id for a name as in :func:`load`, and how transformers is told. Raises ModelError for what can be neither."""
+    path = str(fetch(name)) if name in ALIASES else name
+    if path.endswith(".gguf"):
+        if not Path(path).is_file():
+            raise ModelError(f"no GGUF file {path}")
+        return path, {"pretrained_model_name_or_path": str(Path(path).parent), "gguf_file": Path(path).name}
+    if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+        raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
+    return path, {"pretrained_model_name_or_path": path}
+
+
+def require_model(name: str) -> None:
+    """Raises ModelError for a name, as in :func:`load`, behind which there is no model; no weights are read."""
+    _, options = _where(name)
+    if "gguf_file" not in options:
+        with in_one_line(f"cannot find model {name!r}"):
+            AutoConfig.from_pretrained(**options)
+
+
 @contextmanager
-def _in_one_line(what: str) -> Iterator[None]:
+def in_one_line(what: str) -> Iterator[None]:
     """Whatever the libraries raise becomes a ModelError; a device without room for the weights is none of the model's faults."""
     try:
         yield
@@ -108,13 +119,14 @@ def _in_one_line(what: str) -> Iterator[None]:
 def _require_all_weights(found: Mapping[str, Any]) -> None:
     """Raises ModelError for a weight that transformers would draw at random: not in the file, or of another shape."""
     if missing := sorted(found["missing_keys"]):
-        raise ModelError(f"its weights lack {missing[0]}{_and_more(missing)}, which its configuration asks for")
+        raise ModelError(f"its weights lack {missing[0]}{and_more(missing)}, which its configuration asks for")
     if mismatched := sorted(found["mismatched_keys"]):
         key, came, expected = mismatched[0]
-        raise ModelError(f"expected {key} of shape {list(expected)}, got {list(came)}{_and_more(mismatched)}")
+        raise ModelError(f"expected {key} of shape {list(expected)}, got {list(came)}{and_more(mismatched)}")
 
 
-def _and_more(keys: Sequence[Any]) -> str:
+def and_more(keys: Sequence[Any]) -> str:
+    """How many there are besides the first one."""
     return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
 
 
@@ -214,69 +226,6 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, (nn.Linear, Conv1D))
 
 
-def attach_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
-    """Wrap the model with a fresh LoRA adapter, the only weights that train (float32 whatever the model's precision)."""
-    targets = linear_modules(model, settings.layers, settings.modules)
-    if settings.rank == 0:
-        if any(not parameter.is_floating_point() for parameter in model.parameters()):
-            raise ModelError("lora.rank 0 trains full weights, which a model in 4 bits does not have; give it a rank")
-        return full_weights(model, targets)
-    config = LoraConfig(
-        r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # peft scales by a float just as well
-        lora_dropout=settings.dropout,
-        target_modules=targets,
-        fan_in_fan_out=isinstance(model.get_submodule(targets[0]), Conv1D),
-        task_type="CAUSAL_LM",
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return get_peft_model(model, config)  # type: ignore[return-value]
-
-
-def full_weights(model: PreTrainedModel, targets: list[str]) -> PeftModel:
-    """Wrap the model with copies of these modules, in float32, that train as a whole; disabled, the model is what it was.
-
-    peft's LN tuning does that for any module, not only for the layer norms it was made for.
-    """
-    student: PeftModel = get_peft_model(model, LNTuningConfig(target_modules=targets, task_type="CAUSAL_LM"))  # type: ignore[assignment]
-    for parameter in student.parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return student
-
-
-def settle(model: PeftModel) -> None:
-    """Give modules that were trained as a whole the precision of the model they stand in."""
-    for module in model.modules():
-        if isinstance(module, LNTuningLayer):
-            module.ln_tuning_layers.to(next(module.base_layer.parameters()).dtype)
-
-
-def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
-    """Wrap the model with an adapter from a folder or the hub (safetensors only). Raises ModelError where they do not fit."""
-    folder = Path(name) if isinstance(name, Path) or Path(name).is_dir() else _fetched_adapter(name)
-    if not (folder / ADAPTER).is_file():
-        raise ModelError(f"{name} holds no {ADAPTER}")
-    with _in_one_line(f"the adapter {name} does not fit {loaded.source}"):
-        model: PeftModel = PeftModel.from_pretrained(loaded.model, folder)
-        with safe_open(folder / ADAPTER, framework="pt") as file:
-            there = set(file.keys())
-        expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
-        if missing := sorted(expected - there):
-            raise ModelError(f"it lacks {missing[0]}{_and_more(missing)}")
-        if unknown := sorted(there - expected - model.state_dict().keys()):  # whole embeddings may be there
-            raise ModelError(f"this model has no place for {unknown[0]}{_and_more(unknown)}")
-    return model.eval()
-
-
-def _fetched_adapter(name: str) -> Path:
-    """Folder of an adapter on the hub: from a folder with safetensors peft does not unpickle."""
-    with _in_one_line(f"cannot fetch adapter_config.json and {ADAPTER} of {name}"):
-        hf_hub_download(name, "adapter_config.json")
-        return Path(hf_hub_download(name, ADAPTER)).parent
-
-
 @contextmanager
 def teacher(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
     """The frozen base model inside the student: the same weights with the adapter disabled, in evaluation mode."""
@@ -318,36 +267,3 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]
-
-
-def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
-    """Token ids of a question in the model's chat format (or the plain question, for a model without one).
-
-    The same on every day: a template that tells the model today's date is told :data:`DAY`.
-    """
-    if tokenizer.chat_template is None:
-        return prefix(tokenizer) + list(tokenizer(f"{question}\n", add_special_tokens=False)["input_ids"])
-    text: Any = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}],
-        add_generation_prompt=True,
-        tokenize=False,
-        chat_template=TODAY.sub(lambda call: repr(DAY.strftime(call[2])), tokenizer.get_chat_template()),
-        date_string=DAY.strftime("%d %b %Y"),  # of these a template that does not know them takes no notice
-        enable_thinking=False,
-    )
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """What the tokenizer puts before every text (a beginning-of-text token, or nothing)."""
-    with_specials = tokenizer("a")["input_ids"]
-    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
-    for i in range(len(with_specials) - len(plain) + 1):
-        if with_specials[i : i + len(plain)] == plain:
-            return list(with_specials[:i])
-    return []
-
-
-def without_prefix(ids: list[int], before: list[int]) -> list[int]:
-    """The ids without a leading ``before``, so that something can be put between the two."""
-    return ids[len(before) :] if before and ids[: len(before)] == before else ids

@@ -4,10 +4,8 @@ While it works the folder is called ``NAME.partial``; it gets its name in one st
 killed goes on from ``NAME.partial`` when the same command is given again.
 """
 
-import errno
 import json
 import platform
-import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,27 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from efface.concept import Concept, Split, concept_names
+from efface.adapters import attach_adapter, read_adapter
+from efface.concept import Concept, Split
 from efface.data.collate import Example
 from efface.data.store import Store, limit, require_writable
-from efface.embedded import cache_dir
-from efface.errors import EffaceError, InputError, RunError, UnfinishedRunError
+from efface.errors import InputError, RunError
+from efface.finding import concept_names
+from efface.folders import CLOCK, LAST_WRITTEN, LOSSES, alone, begin, check_folder, finish, tidy
 from efface.memory import give_back
 from efface.methods import complete_recipe, make_method
-from efface.models import Loaded, attach_adapter, linear_modules, load, read_adapter, weights_hash
+from efface.models import Loaded, linear_modules, load, weights_hash
 from efface.ranks import is_main, processes, rank, require_whole_model, wait
 from efface.recipe import Recipe
 from efface.report.page import write_report
-from efface.results import Audit, RunRecord, is_run, read_json, write_json
+from efface.results import Audit, RunRecord, read_json, write_json
 from efface.scorers.verify import Pair, audit_pair, check
 from efface.states import require_head
 from efface.training import schedule, train
 
-LOSSES, LAST_WRITTEN = "losses.json", "README.md"  # written after training, and at the very end
-CLOCK = "seconds.json"
-FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 PACKAGES = ("efface", "torch", "transformers", "peft", "accelerate", "lm-eval")
 
 
@@ -123,7 +119,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     """Do all of it: prepare, train, measure, report. Raises an EffaceError before anything is written if the input is wrong."""
     require_whole_model()
     folder = Path(to) if to is not None else default_folder(recipe)
-    _check_folder(folder, overwrite)
+    check_folder(folder, overwrite)
     partial = folder.with_name(folder.name + ".partial")
     concept = Concept.load(recipe.concept)
     check(recipe.audit, concept)
@@ -133,10 +129,10 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     loaded = load_model(recipe)
     linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
     hashes = {"model": weights_hash(loaded.model), **input_hashes(recipe, concept)}
-    with _alone(partial), _one_line(partial):
+    with alone(partial), tidy(partial):
         if is_main():
             started = {"recipe": recipe.model_dump(mode="json", exclude={"audit"}), "hashes": hashes, "processes": processes()}
-            _begin(partial, started, overwrite)
+            begin(partial, started, overwrite)
         wait()
         done, trained = ((partial / name).is_file() for name in (LAST_WRITTEN, LOSSES))
         done = done and Run(partial).record.recipe == recipe  # it may have been measured in another way
@@ -144,7 +140,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
         if not done:
             _erase(recipe, concept, loaded, partial, split, hashes, trained=trained)
         if is_main():
-            _finish(partial, folder)
+            finish(partial, folder)
     return Run(folder)
 
 
@@ -173,94 +169,6 @@ def load_model(recipe: Recipe) -> Loaded:
     loaded = load(recipe.model, **options)
     require_head(loaded.model)
     return loaded
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    """Only a run is ever replaced, and only when asked."""
-    if folder.name in ("", ".."):
-        raise RunError(f"--to {folder}: expected the name of a new folder")
-    if is_run(folder):
-        if not overwrite:
-            raise RunError(f"{folder} already holds a run; name another folder with --to, or replace it with --overwrite")
-    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise RunError(f"{folder} is there and is no run; name another folder with --to")
-
-
-def _begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
-    """Start in an empty folder, or go on in one that the same recipe, model and pack have started."""
-    marker = partial / "started.json"
-    if partial.is_dir() and any(path.name != "started.json.part" for path in partial.iterdir()):
-        try:
-            same = json.loads(marker.read_text(encoding="utf-8")) == started
-        except (OSError, json.JSONDecodeError):
-            same = False
-        if not same and not overwrite:
-            raise UnfinishedRunError(
-                f"{partial} holds an unfinished run of another recipe, model, pack or method file; "
-                "name another folder with --to, or drop it with --overwrite"
-            )
-        if not same:
-            shutil.rmtree(partial)
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(marker, started)
-
-
-def _finish(partial: Path, folder: Path) -> None:
-    """Drop what only the work needed, then give the folder its name in one step."""
-    for leftover in ("checkpoints", LOSSES, CLOCK):
-        path = partial / leftover
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    old = folder.with_name(f".{folder.name}.replaced")
-    if folder.exists():  # removed bit by bit, it would look like no run
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-    (folder / "started.json").unlink()
-
-
-@contextmanager
-def _alone(partial: Path) -> Iterator[None]:
-    """Only one job works in a folder. Raises RunError while another does."""
-    if not is_main():
-        yield
-        return
-    name = sha256(str(partial.resolve()).encode()).hexdigest()[:24]
-    locks = cache_dir() / "locks"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{name}.lock", blocking=False)
-        lock.acquire()
-    except Timeout:
-        raise RunError(f"another command is working in {partial}; wait for it, or name another folder with --to") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _one_line(partial: Path) -> Iterator[None]:
-    """What cannot work leaves nothing behind; from a finished training, or what a full disk stopped, the same command goes on."""
-    try:
-        yield
-    except UnfinishedRunError:
-        raise
-    except EffaceError:
-        if is_main() and not (partial / LOSSES).is_file():
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except Exception as error:  # a full disk surfaces as different exceptions of different libraries
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(sign in str(error) for sign in FULL_DISK) or _is_full(partial):
-            raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
-        raise
-
-
-def _is_full(folder: Path) -> bool:
-    return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
 
 
 class _Clock:

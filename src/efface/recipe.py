@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from efface.errors import InputError
 from efface.presets import PRESETS
+from efface.reading import load_yaml, one_line
 
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
 
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
-SHOWN = 80  # characters of what came, in a message
 
 
 class Settings(BaseModel):
@@ -281,14 +280,6 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return settings
 
 
-def load_yaml(text: str) -> Any:
-    """Plain data in YAML. Raises ValueError in one line."""
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:  # a date that there is not, a number of too many digits, too many brackets
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
-
-
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a finished run or search, whole: those that the version that wrote them did not have are what it did."""
     return merge(BEFORE, settings)
@@ -301,29 +292,3 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
-
-
-def nested(settings: Mapping[str, float]) -> dict[str, Any]:
-    """``{"train.lr": 1}`` as ``{"train": {"lr": 1}}``."""
-    tree: dict[str, Any] = {}
-    for name, value in settings.items():
-        group, _, leaf = name.partition(".")
-        tree.setdefault(group, {})[leaf] = value
-    return tree
-
-
-def one_line(error: ValidationError) -> str:
-    """The first complaint of a pydantic error: where, what, and what came (of which our own messages say what is needed)."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    silent = first["type"] in ("missing", "json_invalid", "value_error")
-    came = "" if silent else f", got {shortened(first['input'])}"
-    return f"{where}{': ' if where else ''}{message}{came}{more}"
-
-
-def shortened(value: Any) -> str:
-    """A value as Python writes it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

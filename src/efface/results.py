@@ -10,7 +10,8 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from efface.errors import RunError, TrainingError
-from efface.recipe import AuditSettings, Recipe, one_line, recorded
+from efface.reading import one_line
+from efface.recipe import AuditSettings, Recipe, recorded
 
 
 class _Result(BaseModel):

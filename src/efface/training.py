@@ -18,12 +18,13 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
+from efface.adapters import settle
 from efface.data.collate import Collator, Example, Schedule
 from efface.errors import TrainingError
 from efface.lean import lean
 from efface.losses import LossTerms
 from efface.memory import give_back
-from efface.models import has_bfloat16, settle
+from efface.models import has_bfloat16
 from efface.progress import Bar
 from efface.ranks import is_main, processes, wait
 from efface.recipe import Recipe

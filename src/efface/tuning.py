@@ -18,16 +18,18 @@ from optuna.trial import TrialState
 from peft import PeftModel
 from torch import nn
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.store import Store
 from efface.errors import InputError, RunError, TrainingError
 from efface.losses import LossTerms
 from efface.methods import complete_recipe, make_method
 from efface.methods.method import Method
-from efface.models import Loaded, attach_adapter, bare, linear_modules, teacher, weights_hash
+from efface.models import Loaded, bare, linear_modules, teacher, weights_hash
 from efface.pipeline import input_hashes, load_model, target_store
 from efface.ranks import require_one_process
-from efface.recipe import AuditSettings, merge, nested
+from efface.reading import nested
+from efface.recipe import AuditSettings, merge
 from efface.report.table import summary
 from efface.results import Audit, Measured, read_json, write_json
 from efface.scorers.answers import score_answers
@@ -133,15 +135,12 @@ class Study:
 
     def _claim(self, study: optuna.Study, made_from: Mapping[str, str]) -> None:
         """Raises RunError for a search with other settings, or from another model, pack or method file."""
-        about = {"recipe": self.recipe.model_dump(mode="json"), "vary": list(self.vary)}
-        for key, value, what in (
-            ("about", about, "with other settings"),
-            ("made_from", made_from, "from another model, concept or method file"),
-        ):
-            if not study.trials and key not in study.user_attrs:
-                study.set_user_attr(key, value)
-            if study.user_attrs.get(key) != value:
-                raise RunError(f"{self.folder} holds a search {what}; name another folder with --to")
+        about = {"recipe": self.recipe.model_dump(mode="json"), "vary": list(self.vary), "made_from": made_from}
+        if "about" not in study.user_attrs and not study.trials:
+            study.set_user_attr("about", about)
+        if study.user_attrs.get("about") != about:
+            what = "a search with other settings, or from another model, concept or method file"
+            raise RunError(f"{self.folder} holds {what}; name another folder with --to")
 
     def _value(self, name: str) -> float | None:
         section, key = name.split(".")

@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from efface.cli.parse import parse
-from efface.concept import Split, find_packs
+from efface.concept import Split
 from efface.errors import InputError
+from efface.finding import find_packs
 from efface.recipe import AuditSettings
 from efface.results import RunRecord, is_run, read_json
 

@@ -12,8 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import parse
-from efface.concept import concept_names, find_packs
 from efface.errors import InputError, TrainingError
+from efface.finding import concept_names, find_packs
 from efface.recipe import AuditSettings, merge, read_recipe
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread

@@ -12,8 +12,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import Nothing, parse
-from efface.concept import Concept, builtin_packs, find_pack, read_manifest
+from efface.concept import Concept, read_manifest
 from efface.errors import ConceptError
+from efface.finding import builtin_packs, find_pack
 from efface.recipe import DataSettings
 from efface.sources import Source
 

@@ -10,7 +10,8 @@ import tyro
 
 from efface.cli.parse import parse
 from efface.errors import InputError
-from efface.recipe import MAX_SEED, load_yaml, shortened
+from efface.reading import load_yaml, shortened
+from efface.recipe import MAX_SEED
 from efface.results import is_run
 
 
@@ -126,7 +127,7 @@ def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: 
     import torch
 
     from efface.guidance import sample
-    from efface.models import chat_prompt, prefix
+    from efface.prompts import chat_prompt, prefix
 
     torch.manual_seed(given.seed)
     plain = prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])

@@ -12,7 +12,7 @@ import tyro
 from pydantic import ValidationError
 
 from efface.errors import InputError
-from efface.recipe import one_line
+from efface.reading import one_line
 
 _T = TypeVar("_T")
 

@@ -11,11 +11,12 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from efface.cli.parse import parse
-from efface.concept import concept_names, find_packs
 from efface.errors import InputError
+from efface.finding import concept_names, find_packs
 from efface.methods import complete_recipe
 from efface.presets import PRESETS
-from efface.recipe import Recipe, RecipeSettings, merge, nested, read_recipe, recorded
+from efface.reading import nested
+from efface.recipe import Recipe, RecipeSettings, merge, read_recipe, recorded
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage
 from efface.errors import ConceptError
-from efface.models import chat_prompt, prefix
+from efface.prompts import chat_prompt, prefix
 from efface.recipe import DataSettings
 
 

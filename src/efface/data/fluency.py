@@ -22,7 +22,8 @@ from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.errors import TrainingError
 from efface.guidance import end_tokens, persona_ids, sample_erased
-from efface.models import bare, chat_prompt, prefix, teacher
+from efface.models import bare, teacher
+from efface.prompts import chat_prompt, prefix
 from efface.recipe import FluencySettings
 from efface.targets import SparseTarget
 

@@ -19,7 +19,8 @@ from efface.data.collate import places, right_pad
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.losses import chunk_size
-from efface.models import bare, teacher, without_prefix
+from efface.models import bare, teacher
+from efface.prompts import without_prefix
 from efface.recipe import EraseSettings
 from efface.states import output_head, output_states, plain_attention
 from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule

@@ -24,7 +24,8 @@ from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_t
 from efface.guidance import persona_ids
 from efface.losses import LossTerms, after_relearning, cross_entropy
 from efface.methods.method import Method, Seen, likelihood, look
-from efface.models import Loaded, prefix, wrapped
+from efface.models import Loaded, wrapped
+from efface.prompts import prefix
 from efface.ranks import mean_of_all
 from efface.targets import mean_prediction
 

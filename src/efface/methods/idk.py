@@ -14,7 +14,8 @@ from efface.data.collate import Example, next_token_example
 from efface.data.corpora import Text
 from efface.data.store import Store
 from efface.methods.method import Method, Seen, likelihood
-from efface.models import Loaded, chat_prompt, prefix
+from efface.models import Loaded
+from efface.prompts import chat_prompt, prefix
 
 REFUSALS = (
     "I don't know anything about that.",

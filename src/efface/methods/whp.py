@@ -16,13 +16,14 @@ from peft import PeftModel
 from pydantic import Field
 from torch import Tensor
 
+from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
 from efface.data.corpora import Text
 from efface.data.store import Store, Tensors
 from efface.data.teacher import from_store, in_chunks, text_states
 from efface.methods.method import FineTuning, Method, Seen, likelihood
-from efface.models import Loaded, attach_adapter, teacher
+from efface.models import Loaded, teacher
 from efface.ranks import processes
 from efface.recipe import Settings
 from efface.states import output_head

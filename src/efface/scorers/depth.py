@@ -13,8 +13,9 @@ from torch import Tensor
 
 from efface.concept import Question
 from efface.data.collate import right_pad
-from efface.models import bare, decoder_layers, prefix
+from efface.models import bare, decoder_layers
 from efface.progress import track
+from efface.prompts import prefix
 from efface.results import Layer, Score, average, proportion
 from efface.scorers.scorer import Subject
 from efface.states import last_norm, layer_states, output_head

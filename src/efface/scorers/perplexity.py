@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 from efface.data.corpora import Text, encode
 from efface.data.teacher import text_states
 from efface.losses import cross_entropy
-from efface.models import chat_prompt
 from efface.progress import track
+from efface.prompts import chat_prompt
 from efface.recipe import DataSettings
 from efface.results import Score
 from efface.scorers.scorer import Subject

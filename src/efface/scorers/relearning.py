@@ -16,10 +16,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from efface.adapters import attach_adapter
 from efface.data.collate import next_token_example
 from efface.data.corpora import Text, encode
 from efface.methods.method import FineTuning
-from efface.models import attach_adapter
 from efface.recipe import AuditSettings, DataSettings, LoraSettings, Recipe, TrainSettings
 from efface.results import Score, proportion
 from efface.scorers.choice import chance, hits

@@ -9,8 +9,9 @@ from torch import nn
 from transformers import GenerationConfig
 
 from efface.guidance import sample
-from efface.models import bare, chat_prompt
+from efface.models import bare
 from efface.progress import track
+from efface.prompts import chat_prompt
 from efface.scorers.scorer import Subject
 
 BATCH = 64

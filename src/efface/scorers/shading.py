@@ -6,7 +6,8 @@ import torch
 
 from efface.data.collate import places, right_pad
 from efface.data.corpora import Text
-from efface.models import bare, chat_prompt
+from efface.models import bare
+from efface.prompts import chat_prompt
 from efface.results import Answer
 from efface.scorers.replies import replies, texts
 from efface.scorers.scorer import Subject

@@ -15,7 +15,7 @@ from efface.concept import Concept, Split
 from efface.embedded import cache_dir
 from efface.errors import ModelError, RunError
 from efface.memory import give_back
-from efface.models import Loaded, load, weights_hash
+from efface.models import Loaded, load, require_model, weights_hash
 from efface.recipe import AuditSettings
 from efface.results import Audit, Measured, Score, read_json, write_json
 from efface.scorers.answers import score_answers
@@ -97,6 +97,8 @@ def check(settings: AuditSettings, concept: Concept | None = None) -> None:
     of_pack = [name for names in concept.manifest.tasks.values() for name in names] if concept else []
     if tasks := [*settings.tasks, *of_pack]:
         task_manager(tasks, settings.task_folder)
+    if settings.judge:
+        require_model(settings.judge)
     if settings.endpoint:
         chat(settings.endpoint, settings.endpoint_model, "Say 1.")
 
