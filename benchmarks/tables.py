@@ -9,6 +9,7 @@ shown that are there, or whose scores are in ``benchmarks/records``; ``--keep`` 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from benchmarks.records import find, keep
@@ -87,6 +88,22 @@ def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool, put_away: bool 
     return found
 
 
+def bases(found: dict[str, list[Audit]]) -> str:
+    """What the table has no column for: the base models' own figures, and open questions on neighbours."""
+    wanted = {"acc_norm": "choice/forget/acc_norm", "open": "open/forget/right", "leak": "open/forget/leak"}
+    wanted |= {"repeated": "answers/forget/repeated_4grams", "open, neighbours": "open/neighbour/right"}
+    lines = ["", "| base | " + " | ".join(wanted) + " | open, neighbours, erased over base |", "|---" * (len(wanted) + 2) + "|"]
+    for row, audits in found.items():
+        base, erased = ([getattr(audit, who).scores for audit in audits] for who in ("base", "erased"))
+        means = {key: fmean(scores[key].value for scores in base) for key in wanted.values()}
+        kept = fmean(
+            after["open/neighbour/right"].value / before["open/neighbour/right"].value
+            for before, after in zip(base, erased, strict=True)
+        )
+        lines.append(f"| {row} | " + " | ".join(f"{means[key]:.3f}" for key in wanted.values()) + f" | {kept:.2f} |")
+    return "\n".join(lines)
+
+
 TABLES = {"packs": packs, "methods": methods, "ablation": ablation}
 
 if __name__ == "__main__":
@@ -102,6 +119,8 @@ if __name__ == "__main__":
             together = {"all": [audit for of in done.values() for audit in of]} if asked == ["packs"] else {}
             shown = {row: spread(of) for row, of in (done | together).items()}
             print(markdown(shown, {row: len(of) for row, of in (done | together).items()}))
+            if asked == ["packs"]:
+                print(bases(done | together))
             if (plane := comparison_plane({row: shown[row] for row in done})) is not None:
                 Path("runs").mkdir(exist_ok=True)
                 Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")

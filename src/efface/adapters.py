@@ -1,5 +1,6 @@
 """Adapters: attach a new one, full weights as one, read a finished one."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -61,7 +62,8 @@ def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
     folder = Path(name) if isinstance(name, Path) or Path(name).is_dir() else _fetched_adapter(name)
     if not (folder / ADAPTER).is_file():
         raise ModelError(f"{name} holds no {ADAPTER}")
-    with in_one_line(f"the adapter {name} does not fit {loaded.source}"):
+    with in_one_line(f"the adapter {name} does not fit {loaded.source}"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # peft warns of what is an error below
         model: PeftModel = PeftModel.from_pretrained(loaded.model, folder)
         with safe_open(folder / ADAPTER, framework="pt") as file:
             there = set(file.keys())
