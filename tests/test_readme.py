@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from efface.embedded import ALIASES
 from efface.finding import builtin_packs, find_packs
 from efface.pipeline import Run
 from efface.recipe import build_recipe, read_recipe
+from tests.test_pipeline import SMALL
 from tests.test_pipeline import run as run
 
 ROOT = Path(__file__).parent.parent
@@ -64,13 +66,20 @@ def test_commands_are_understood(command: str) -> None:
         assert len(parse(GenerateArguments, rest, verb).words) in (2, 3)
 
 
-def test_the_lines_for_peft_work(run: Run, model_folders: dict[str, Path]) -> None:
-    (snippet,) = re.findall(r"```python\n(from peft.*?)```", README, re.DOTALL)
-    assert len([line for line in snippet.splitlines() if line]) <= 6
-    names: dict[str, object] = {"BASE": str(model_folders["llama"])}
-    exec(snippet.replace("runs/egypt/adapter", str(run.folder / "adapter")), names)  # noqa: S102
-    assert "model" in names
-    assert "tokenizer" in names
+def test_the_lines_of_python_work(
+    run: Run, model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"BASE": str(model_folders["llama"])}
+    peft, own, *others = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len([line for line in peft.splitlines() if line]) <= 6
+    erase = own.replace('"smollm2-135m"', "BASE").replace("train={", "**SMALL | dict(train={").replace("})", "}))", 1)
+    for lines in (peft, erase, *others):
+        names |= {"SMALL": SMALL}
+        lines = lines.replace("runs/egypt/adapter", str(run.folder / "adapter")).replace('"ancient-egypt"', f'"{pack_folder}"')
+        exec(lines.replace('"steps": 60', '"steps": 2'), names)  # noqa: S102
+    assert names["run"].folder == Path("runs/egypt")
+    assert (tmp_path / "erased" / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)

@@ -64,7 +64,7 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
         **tilt: Any,
     ) -> None:
         self.model, self.personas, self.pad = model, list(personas), pad_token_id
-        self.eta, self.skip, self.start, self.tilt = eta, skip, list(start), tilt
+        self.eta, self.skip, self.start, self.tilt = float(eta), skip, list(start), tilt
         self._seen = self._mask = torch.empty(0, 0, dtype=torch.long)
         self._cache: DynamicCache | None = None
 
