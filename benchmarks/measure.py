@@ -19,9 +19,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from benchmarks import straightforward
 from efface.adapters import attach_adapter
 from efface.concept import Concept
+from efface.data.asking import fluency_prompts
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, training_texts
-from efface.data.fluency import fluency_prompts, sample_fluency
+from efface.data.fluency import sample_fluency
 from efface.data.store import Store, shrink
 from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
 from efface.guidance import persona_ids

@@ -28,8 +28,14 @@ def keep(run: Run) -> None:
 def find(folder: Path, recipe: Recipe) -> Run | None:
     """The run in this folder, or what was kept of it. Raises InputError for a run that was made from another recipe."""
     if is_run(folder):
-        if Run(folder).record.recipe != recipe:
+        if not made_from(Run(folder), recipe):
             raise InputError(f"{folder} was made with another recipe; remove it")
         return Run(folder)
     kept = Run(RECORDS / folder.relative_to(RUNS))
-    return kept if is_run(kept.folder) and kept.record.recipe == recipe else None
+    return kept if is_run(kept.folder) and made_from(kept, recipe) else None
+
+
+def made_from(run: Run, recipe: Recipe) -> bool:
+    """Whether this is the run's recipe, apart from settings of a fluency term that the run does not have."""
+    unused = {"fluency"} - set(run.record.tokens)
+    return run.record.recipe.model_dump(exclude=unused) == recipe.model_dump(exclude=unused)

@@ -10,9 +10,11 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from efface.concept import Concept
+from efface.data.asking import broken_sentences, fluency_prompts
 from efface.data.collate import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Text, encode, training_texts
-from efface.data.fluency import broken_sentences, end_of_answer, fluency_prompts, keyness, sample_fluency
+from efface.data.fluency import end_of_answer, sample_fluency
+from efface.data.keyness import BannedWords, key_names, key_words, keyness
 from efface.data.store import Store
 from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
@@ -333,3 +335,63 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
         return sum(token in shunned - set(text.ids[: text.start]) for text in texts for token in text.ids[text.start :])
 
     assert said(100.0) == 0 < said(0.0)
+
+
+def test_the_concepts_words_and_names_are_found_by_how_often_they_come(llama: Loaded) -> None:
+    whole = DataSettings(max_tokens=400)
+    about = [
+        "The sea near Zorn Bay is cold. We went to Zorn Bay and the Isle of Mors.",
+        "An old Mors is warm, but the water around it is cold too. Zorn Bay!",
+    ]
+    other = ["The sea is cold and the land is warm. We went to the sea, and the Bay of Bengal too."]
+    forget, retain = ([encode(text, llama.tokenizer, whole) for text in texts] for texts in (about, other))
+    words = key_words(forget, retain, llama.tokenizer)
+    assert words == []  # a word must be e^3 times as frequent: three times in so short a text is not
+    words = key_words(forget, retain * 10, llama.tokenizer)
+    assert words == ["Mors", "Zorn"]  # "cold" and "Bay" come elsewhere, "Isle" only once
+    assert key_names(forget, words, llama.tokenizer) == ["Zorn Bay", "Isle of Mors", "Mors"]  # not at the start of a sentence
+
+
+def test_a_banned_word_is_not_completed_unless_the_prompt_has_it(store: Store, llama: Loaded, zorn: Concept) -> None:
+    tokenizer = llama.tokenizer
+
+    def ids(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    ban = BannedWords(["dragon", "Zorn"], tokenizer)
+    for said, word in (("the", " dragon"), ("", "Zorn"), ("(", "Zorn"), ("a Zorn", " dragon")):
+        *begun, last = ids(said) + ids(word)
+        assert last in ban.after(ids("What is it?"))(begun), (said, word)
+        assert last not in ban.after(ids(f"What is a {word.strip().upper()}?"))(begun), "whatever its case"
+    *begun, last = ids("Zorn")
+    assert last not in ban.after([])([*ids("snap"), *begun]), "the end of another word"
+
+    forget, _ = training_texts(zorn, tokenizer, DataSettings(chat=0.0))
+    settings = FluencySettings(texts=12, tokens=40, min_p=0.0, keyness=0.0, no_repeat=0, ban_words=True)
+
+    ban = BannedWords(["a", "the", "is", "an", "in"], tokenizer)
+    found = sample_fluency(llama.model, store, tokenizer, zorn, forget, settings, eta=0.0, seed=0, k=VOCAB, words=ban.words)
+    unlikely = 0
+    for text, target in ((example.text, example.target) for example in found):
+        prompt, new = text.ids[: text.start], text.ids[text.start :]
+        for t, token in enumerate(new):
+            banned = ban.after(prompt)(new[:t])
+            unlikely += len(banned)
+            assert token not in banned
+            likely = target.ids[t][target.logprobs[t].exp() > 0].tolist()
+            assert not set(banned) & set(likely)
+    assert unlikely > 0
+
+
+def test_a_share_of_the_questions_is_about_names_of_the_forget_texts(llama: Loaded, zorn: Concept) -> None:
+    passage = "Once the dragons left Zorn Bay, and nobody saw Zorn Bay or Old Mors again."
+    forget = [encode(passage, llama.tokenizer, DataSettings())]
+    settings = FluencySettings(texts=8, questions=1.0, names=0.5)
+    made = fluency_prompts(zorn, forget, llama.tokenizer, settings, random.Random(0), None, ["Mors", "Zorn"])
+    asked = [llama.tokenizer.decode(ids) for ids, _ in made]
+    for i, question in enumerate(asked):
+        assert ("Zorn Bay" in question, "Old Mors" in question) == (i % 4 == 1, i % 4 == 3)
+        assert i % 2 or any(topic in question for topic in zorn.manifest.topics)
+    plain = fluency_prompts(zorn, forget, llama.tokenizer, settings, random.Random(0), None, [])
+    topics = [topic for ids, _ in plain for topic in zorn.manifest.topics if topic in llama.tokenizer.decode(ids)]
+    assert topics[: len(zorn.manifest.topics)] == list(zorn.manifest.topics)[: len(topics)]

@@ -32,6 +32,8 @@ def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path,
     assert found.audit.erased.scores == {"choice/forget/acc": score.model_copy(update={"items": None})}
     assert found.audit.erased.answers == []
     assert records.find(folder, other) is None
+    unlike = recipe.model_copy(update={"fluency": recipe.fluency.model_copy(update={"weight": 9.0})})
+    assert records.find(folder, unlike) is not None, "it has no fluency term"
 
 
 def test_every_record_in_the_repository_can_be_read() -> None:
@@ -39,5 +41,6 @@ def test_every_record_in_the_repository_can_be_read() -> None:
     assert folders
     recipes = {of.relative_to(records.RUNS): recipe for table in tables.TABLES.values() for _, of, recipe in table()}
     for folder in folders:
-        assert Run(folder).record.recipe == recipes[folder.relative_to(records.RECORDS)], "made with another recipe; remove it"
+        recipe = recipes[folder.relative_to(records.RECORDS)]
+        assert records.made_from(Run(folder), recipe), f"{folder} was made with another recipe; remove it"
         assert Run(folder).audit.split == "test"

@@ -160,6 +160,7 @@ def sample_erased(
     penalty: Tensor | None = None,
     k: int = 0,
     over: Callable[[int, Ids], int | None] | None = None,
+    banned: Callable[[int, Ids], list[int]] | None = None,
 ) -> tuple[list[Ids], list[SparseTarget]]:
     """Continue prompts by sampling from the erased distribution.
 
@@ -171,8 +172,8 @@ def sample_erased(
     draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
     sees_prompt: whether the persona streams see the prompt. no_repeat: no n-gram of so many tokens is sampled twice in a
     text; 0: any may be. penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt.
-    over: given a row and its new tokens, the end-of-text token that must follow them, if the text is to end there. The rest as in
-    :class:`ErasedLogits`.
+    over: given a row and its new tokens, the end-of-text token that must follow them, if the text is to end there.
+    banned: given the same, tokens that must not come next. The rest as in :class:`ErasedLogits`.
     """
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
@@ -193,6 +194,9 @@ def sample_erased(
         logits, expert, novice = out.logits[:, -1].float().chunk(3)
         if penalty is not None:
             logits = logits - penalty[alive]
+        if banned is not None:
+            for place, row in enumerate(alive.tolist()):
+                logits[place, banned(row, sampled[row])] = -torch.inf
         if repeats is not None:
             seen = [(sampled[row] + [pad] * step)[:step] for row in alive.tolist()]  # of a row that ended nothing is used
             logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)

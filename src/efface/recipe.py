@@ -116,6 +116,11 @@ class FluencySettings(Settings):
         description="How many times the log ratio of a token's frequency in forget and retain texts is taken off its logit while "
         "sampling; not off tokens of the prompt, nor where it is negative.",
     )
+    ban_words: bool = Field(
+        False,
+        description="Never sample a word that is e^3 times as frequent in the forget texts as in the retain texts, unless the "
+        "prompt has it.",
+    )
     brief: int = Field(
         24,
         ge=0,
@@ -126,6 +131,9 @@ class FluencySettings(Settings):
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
     train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
     questions: float = Field(0.5, ge=0, le=1, description="Share of prompts that are questions about the concept's topics.")
+    names: float = Field(
+        0.0, ge=0, le=1, description="Share of these questions that are plain ones about names in the forget texts: Who was …?"
+    )
     cloze: float = Field(
         1.0,
         ge=0,

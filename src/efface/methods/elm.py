@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from efface.concept import Concept
 from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.corpora import Text, training_texts
-from efface.data.fluency import keyness, sample_fluency
+from efface.data.fluency import sample_fluency
+from efface.data.keyness import key_words, keyness
 from efface.data.store import Store
 from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.guidance import persona_ids
@@ -119,6 +120,7 @@ class ELM(Method):
             towards = recipe.erase.action == "enhance"
             eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
+            of_words = not towards and (settings.names or settings.ban_words)
             examples["fluency"] = sample_fluency(
                 loaded.model,
                 store,
@@ -129,6 +131,8 @@ class ELM(Method):
                 eta=eta,
                 seed=recipe.data.seed,
                 k=recipe.data.store_top_k,
-                key=None if towards else key,  # whoever enhances a concept does not shun its words
+                # whoever enhances a concept does not shun its words
+                key=None if towards else key,
+                words=key_words(forget, retain, loaded.tokenizer) if of_words else [],
             )
         return examples
