@@ -383,7 +383,9 @@ def test_a_banned_word_is_not_completed_unless_the_prompt_has_it(store: Store, l
     assert unlikely > 0
 
 
-def test_a_share_of_the_questions_is_about_names_of_the_forget_texts(llama: Loaded, zorn: Concept) -> None:
+def test_a_share_of_the_questions_is_about_names_of_the_forget_texts(
+    llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]
+) -> None:
     passage = "Once the dragons left Zorn Bay, and nobody saw Zorn Bay or Old Mors again."
     forget = [encode(passage, llama.tokenizer, DataSettings())]
     settings = FluencySettings(texts=8, questions=1.0, names=0.5)
@@ -392,6 +394,8 @@ def test_a_share_of_the_questions_is_about_names_of_the_forget_texts(llama: Load
     for i, question in enumerate(asked):
         assert ("Zorn Bay" in question, "Old Mors" in question) == (i % 4 == 1, i % 4 == 3)
         assert i % 2 or any(topic in question for topic in zorn.manifest.topics)
+    assert not capsys.readouterr().err
     plain = fluency_prompts(zorn, forget, llama.tokenizer, settings, random.Random(0), None, [])
+    assert "no name of the concept" in capsys.readouterr().err
     topics = [topic for ids, _ in plain for topic in zorn.manifest.topics if topic in llama.tokenizer.decode(ids)]
     assert topics[: len(zorn.manifest.topics)] == list(zorn.manifest.topics)[: len(topics)]

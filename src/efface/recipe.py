@@ -116,11 +116,7 @@ class FluencySettings(Settings):
         description="How many times the log ratio of a token's frequency in forget and retain texts is taken off its logit while "
         "sampling; not off tokens of the prompt, nor where it is negative.",
     )
-    ban_words: bool = Field(
-        False,
-        description="Never sample a word that is e^3 times as frequent in the forget texts as in the retain texts, unless the "
-        "prompt has it.",
-    )
+    ban_words: bool = Field(False, description="Never sample a word whose keyness is above 3, unless the prompt has it.")
     brief: int = Field(
         24,
         ge=0,

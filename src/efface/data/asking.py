@@ -81,6 +81,8 @@ def fluency_prompts(
         print("no sentence of the forget texts can be broken off before a word of the concept; passages are cut", file=sys.stderr)
     topics, names = concept.manifest.topics, key_names(forget, words, tokenizer) if settings.names else []
     share = settings.names if names else 0.0
+    if settings.names and not names:
+        print("no name of the concept was found in the forget texts; all questions are about its topics", file=sys.stderr)
     prompts: list[tuple[Ids, bool]] = []
     for i in range(settings.texts):
         if i < asked:
