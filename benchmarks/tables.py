@@ -20,7 +20,7 @@ from efface.methods import complete_recipe
 from efface.pipeline import run_recipe
 from efface.recipe import Recipe
 from efface.report.page import comparison_plane
-from efface.report.table import spread
+from efface.report.table import gone, kept, spread
 from efface.results import Audit
 
 MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
@@ -85,18 +85,24 @@ def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool, put_away: bool 
 
 
 def bases(found: dict[str, list[Audit]]) -> str:
-    """What the table has no column for: the base models' own figures, and open questions on neighbours."""
+    """What the table has no column for: the base models' own figures, and the choice questions by other metrics than acc_norm."""
     wanted = {"acc_norm": "choice/forget/acc_norm", "open": "open/forget/right", "leak": "open/forget/leak"}
     wanted |= {"repeated": "answers/forget/repeated_4grams", "open, neighbours": "open/neighbour/right"}
-    lines = ["", "| base | " + " | ".join(wanted) + " | open, neighbours, erased over base |", "|---" * (len(wanted) + 2) + "|"]
+    lines = ["", "| base | " + " | ".join(wanted) + " |", "|---" * (len(wanted) + 1) + "|"]
     for row, audits in found.items():
-        base, erased = ([getattr(audit, who).scores for audit in audits] for who in ("base", "erased"))
-        means = {key: fmean(scores[key].value for scores in base) for key in wanted.values()}
-        kept = fmean(
-            after["open/neighbour/right"].value / before["open/neighbour/right"].value
-            for before, after in zip(base, erased, strict=True)
-        )
-        lines.append(f"| {row} | " + " | ".join(f"{means[key]:.3f}" for key in wanted.values()) + f" | {kept:.2f} |")
+        means = (fmean(audit.base.scores[key].value for audit in audits) for key in wanted.values())
+        lines.append(f"| {row} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    lines += ["", "| choice questions, by | forget, base | forget | gone | neighbours | general |", "|---" * 6 + "|"]
+    for row, audits in found.items():
+        for metric in ("acc", "acc_norm", "acc_mutual_info"):
+            base, erased = (
+                fmean(getattr(audit, who).scores[f"choice/forget/{metric}"].value for audit in audits) for who in ("base", "erased")
+            )
+            shares = [gone(audit, metric) for audit in audits], *(
+                [kept(audit, f"choice/{kind}/{metric}") for audit in audits] for kind in ("neighbour", "general")
+            )
+            cells = (f"{base:.3f}", f"{erased:.3f}", *(f"{fmean(of):.2f}" for of in shares))
+            lines.append(f"| {row}, {metric} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 

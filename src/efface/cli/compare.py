@@ -20,12 +20,12 @@ from efface.report.table import Spread, figure, spread
 from efface.results import Audit, read_json, write_json, write_text
 
 #: the figures that fit a terminal; the page has all
-COLUMNS = ("gone", "forget", "open", "neighbours", "general", "retain ppl", "answers ppl", "repeated")
+COLUMNS = ("gone", "forget", "open", "neighbours", "neighbours, open", "general", "retain ppl", "answers ppl", "repeated")
 
 #: settings that differ from run to run, or have a flag of their own
 OWN = ("model", "concept", "method", "preset", "seed", "options", "dtype", "audit")
 
-HEADS = {"neighbours": "neigh- bours", "repeated": "repea- ted"}  # may be broken
+HEADS = {"neighbours": "neigh- bours", "neighbours, open": "neigh- bours, open", "repeated": "repea- ted"}  # may be broken
 
 
 @dataclass(frozen=True)

@@ -162,6 +162,7 @@ def summary(audit: Audit) -> dict[str, float | None]:
         "leak": value.get("open/forget/leak"),
         "back": back(audit),
         "neighbours": kept(audit, accuracy(audit, "neighbour")),
+        "neighbours, open": kept(audit, "open/neighbour/right"),
         "general": kept(audit, accuracy(audit, "general")),
         "retain ppl": kept(audit, "perplexity/retain/held_out"),
         "answers ppl": kept(audit, "answers/forget/perplexity"),
