@@ -96,10 +96,12 @@ def bases(found: dict[str, list[Audit]]) -> str:
     for row, audits in found.items():
         for metric in ("acc", "acc_norm", "acc_mutual_info"):
             base, erased = (
-                fmean(getattr(audit, who).scores[f"choice/forget/{metric}"].value for audit in audits) for who in ("base", "erased")
+                fmean(getattr(audit, who).scores[f"choice/forget/{metric}"].value for audit in audits)
+                for who in ("base", "erased")
             )
-            shares = [gone(audit, metric) for audit in audits], *(
-                [kept(audit, f"choice/{kind}/{metric}") for audit in audits] for kind in ("neighbour", "general")
+            shares = (
+                [gone(audit, metric) for audit in audits],
+                *([kept(audit, f"choice/{kind}/{metric}") for audit in audits] for kind in ("neighbour", "general")),
             )
             cells = (f"{base:.3f}", f"{erased:.3f}", *(f"{fmean(of):.2f}" for of in shares))
             lines.append(f"| {row}, {metric} | " + " | ".join(cells) + " |")

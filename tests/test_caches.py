@@ -4,7 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from efface.caches import ROOM, SharedPrefixes, roomy_cache
+from efface.caches import ROOM, SharedPrefixes, require_cache, roomy_cache
+from efface.errors import ModelError
 from efface.models import load
 from tests.conftest import ARCHITECTURES
 
@@ -37,6 +38,15 @@ def test_a_model_that_cannot_share_says_so(model_folders: dict[str, Path], capsy
     model.forward = deaf
     assert not SharedPrefixes(model, PREFIXES, pad=1).usable
     assert "cannot share persona prefixes" in capsys.readouterr().err
+
+
+def test_a_model_that_forgets_what_it_read_is_refused(model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(str(model_folders["llama"]), dtype="float32").model
+    require_cache(model, [5, 6, 7])
+    plain = model.forward
+    monkeypatch.setattr(model, "forward", lambda past_key_values=None, **inputs: plain(**inputs))  # as those do that have a state
+    with pytest.raises(ModelError, match="LlamaForCausalLM cannot go on with a text"):
+        require_cache(model, [5, 6, 7])
 
 
 def test_a_roomy_cache_holds_what_a_plain_one_holds(model_folders: dict[str, Path]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -20,7 +20,7 @@ from efface.data.teacher import erase_targets, random_targets, retain_targets
 from efface.errors import ConceptError
 from efface.guidance import end_tokens
 from efface.models import Loaded, load
-from efface.prompts import chat_prompt, prefix
+from efface.prompts import behind, chat_prompt, prefix
 from efface.recipe import DataSettings, EraseSettings, FluencySettings
 from efface.scorers.answers import repeated_ngrams
 from efface.targets import SparseTarget
@@ -381,6 +381,26 @@ def test_a_banned_word_is_not_completed_unless_the_prompt_has_it(store: Store, l
             likely = target.ids[t][target.logprobs[t].exp() > 0].tolist()
             assert not set(banned) & set(likely)
     assert unlikely > 0
+
+
+@pytest.mark.parametrize("start", ["prepend", "metaspace"])
+def test_words_are_banned_in_sentencepiece_vocabularies_too(start: str) -> None:
+    pieces = ["▁", "▁a", "▁the", "▁Zo", "Zo", "rn", "(", ".", "<unk>", *"abcdefghijklmnopqrstuvwxyz▁Z"]
+    merges = [("▁", "a"), ("▁", "Zo"), ("Z", "o"), ("r", "n")]
+    model = models.BPE(vocab={piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, merges=merges, unk_token="<unk>")
+    plain = Tokenizer(model)
+    if start == "prepend":
+        plain.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    else:
+        plain.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    plain.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain)
+    banned = BannedWords(["Zorn"], tokenizer).after([])
+    for said in ("a Zorn", "(Zorn"):
+        *begun, last = tokenizer(said, add_special_tokens=False)["input_ids"]
+        assert last in banned(begun), (said, tokenizer.convert_ids_to_tokens([*begun, last]))
+    assert behind(tokenizer, "a", " Zorn") == tokenizer.convert_tokens_to_ids(["▁Zo", "rn"])
+    assert behind(tokenizer, "(", "Zorn") == tokenizer.convert_tokens_to_ids(["Zo", "rn"])
 
 
 def test_a_share_of_the_questions_is_about_names_of_the_forget_texts(

@@ -15,7 +15,7 @@ from efface import embedded
 from efface.adapters import ADAPTER, attach_adapter, read_adapter
 from efface.embedded import Embedded, cached, fetch
 from efface.errors import ModelError
-from efface.models import Loaded, decoder_layers, linear_modules, load, parse_layers, teacher, weights_hash
+from efface.models import Loaded, decoder_layers, linear_modules, load, parse_layers, reached, teacher, weights_hash
 from efface.prompts import chat_prompt
 from efface.recipe import LoraSettings
 from tests.conftest import ARCHITECTURES, SMALL
@@ -63,6 +63,29 @@ def test_layers_as_written() -> None:
 def test_a_layer_that_is_not_there(layers: str) -> None:
     with pytest.raises(ModelError, match=r"lora.layers"):
         parse_layers(layers, 3)
+
+
+def test_what_all_modules_reach() -> None:
+    shares = {}
+    for kind, more in (("llama", {}), ("mixtral", {"num_local_experts": 4, "num_experts_per_tok": 2})):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SMALL, **more))
+        names = linear_modules(model, "1-2")
+        shares[kind] = reached(model, names)
+        layers = {name: weight.numel() for name, weight in model.named_parameters() if ".layers.1." in name}
+        ours = sum(n for name, n in layers.items() if name.removesuffix(".weight") in names)
+        assert shares[kind] == pytest.approx(ours / sum(layers.values()))
+    assert shares["llama"] > 0.9 > 0.5 > shares["mixtral"]
+
+
+def test_modules_that_no_adapter_reaches_are_left_out() -> None:
+    sizes = {"vocab_size": 300, "hidden_size": 32, "num_hidden_layers": 2, "state_size": 8}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model("mamba", **sizes))
+    names = {name.rsplit(".", 1)[-1] for name in linear_modules(model)}
+    assert names
+    assert "out_proj" not in names
+    attach_adapter(model, LoraSettings(rank=2, layers="all"), seed=0)
+    with pytest.raises(ModelError, match="no linear module 'out_proj'"):
+        linear_modules(model, modules="out_proj")
 
 
 def test_a_module_that_is_not_there(model_folders: dict[str, Path]) -> None:

@@ -324,6 +324,25 @@ def test_a_pack_without_questions_is_measured_on_its_texts(job: dict[str, Any], 
     assert set(scores) == {"perplexity/forget/held_out", "perplexity/retain/held_out", "drift/retain/kl", "drift/forget/kl"}
 
 
+def test_a_held_out_text_that_is_too_short_is_said_before_any_work(job: dict[str, Any], tmp_path: Path) -> None:
+    write_pack(tmp_path)
+    with (tmp_path / "retain.jsonl").open("a") as file:
+        file.write('{"text": "a", "topic": "it", "split": "held_out"}\n')
+    with pytest.raises(ConceptError, match="fewer than two tokens"):
+        erase(**{**job, "concept": str(tmp_path)})
+    assert not job["to"].parent.exists()
+
+
+def test_experts_that_stay_as_they_are_are_named(
+    job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pipeline, "reached", lambda *_: 0.14)
+    monkeypatch.setattr(pipeline, "_erase", lambda *_, **__: (_ for _ in ()).throw(TrainingError("enough")))
+    with pytest.raises(TrainingError, match="enough"):
+        erase(**job)
+    assert "reaches 14% of these layers' weights" in capsys.readouterr().err
+
+
 def test_a_loss_that_is_not_finite_leaves_nothing(job: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="the loss is "):
         erase(**{**job, "train": {**SMALL["train"], "lr": 1e30, "warmup_steps": 0, "clip": 0.0, "steps": 6}})

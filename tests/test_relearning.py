@@ -54,6 +54,12 @@ def test_the_attack_learns_its_texts_and_leaves_the_model_alone(llama: Loaded) -
     assert weights_hash(model) == before
 
 
+def test_an_attack_that_diverges_is_left_out(llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = SETTINGS.model_copy(update={"relearn_lr": 1e30})
+    assert score_relearning(Subject(student(llama), llama.tokenizer, zorn, "test", settings)) == {}
+    assert "with audit.relearn_lr 1e+30" in capsys.readouterr().err
+
+
 def test_forget_texts_and_a_control(llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 

@@ -122,7 +122,7 @@ def test_kl_is_that_of_one_text_at_a_time(llama: Loaded, zorn: Concept) -> None:
     model = student(llama)
     subject = Subject(model, llama.tokenizer, zorn, "test")
     expected = []
-    for text in held_out(subject, "retain"):
+    for text in held_out(subject.concept, subject.tokenizer, "retain"):
         ids = torch.tensor([text.ids])
         after = model(ids).logits[0, text.start - 1 : -1].log_softmax(-1)
         with teacher(model) as base:

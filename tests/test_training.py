@@ -106,6 +106,29 @@ def test_a_budget_of_tokens_sets_the_steps(corpora: dict[str, list[Example]]) ->
         assert abs(seen - 2000) < 2.5 * counted
 
 
+@pytest.mark.parametrize("rank", [0, 2])
+def test_training_under_autocast(
+    rank: int, model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
+) -> None:
+    recipe = build_recipe({**SETTINGS, "dtype": "bfloat16", "lora": {"rank": rank, "layers": "1"}})
+    loaded = load(str(model_folders["llama"]), dtype="bfloat16")
+    student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
+    before = {name: p.detach().clone() for name, p in student.named_parameters() if p.requires_grad}
+    train(student, loaded.tokenizer, ELM(recipe), corpora, recipe, tmp_path)
+    moved = [not torch.equal(before[name], p.to(before[name])) for name, p in student.named_parameters() if name in before]
+    assert any(moved)
+
+
+def test_a_launcher_does_not_decide_the_precision(
+    model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = trained(model_folders["llama"], corpora, tmp_path / "one", steps=2)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    other, _ = trained(model_folders["llama"], corpora, tmp_path / "two", steps=2)
+    for name, weight in one.items():
+        assert torch.equal(weight, other[name]), name
+
+
 def test_seeds_decide(model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path) -> None:
     one, _ = trained(model_folders["llama"], corpora, tmp_path / "one", steps=2)
     two, _ = trained(model_folders["llama"], corpora, tmp_path / "two", steps=2)

@@ -47,6 +47,9 @@ def full_weights(model: PreTrainedModel, targets: list[str]) -> PeftModel:
     for parameter in student.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.float()
+    for module in student.modules():
+        if isinstance(module, LNTuningLayer):
+            module.cast_input_dtype_enabled = False  # it casts nothing; peft asks every layer of an adapter
     return student
 
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
+from efface.errors import ModelError
+
 Ids = list[int]
 #: tokens that a buffer has room for behind its first ones
 ROOM = 64
@@ -68,6 +70,34 @@ def roomy_cache(model: PreTrainedModel, more: int = ROOM) -> DynamicCache:
     cache = DynamicCache(config=model.config)
     cache.layers = [RoomyLayer(more) if type(layer) in ATTENTION else layer for layer in cache.layers]
     return cache
+
+
+@torch.no_grad()
+def require_cache(model: PreTrainedModel, ids: Ids) -> None:
+    """Raises ModelError for a model that does not read on from the keys and values of a text where it stopped.
+
+    ids: of any text, two tokens or more.
+    """
+    row, last = torch.tensor([ids], device=model.device), torch.ones(1, len(ids), dtype=torch.long, device=model.device)
+    try:
+        cache = roomy_cache(model)
+        model(input_ids=row[:, :-1], attention_mask=last[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        place = torch.full((1, 1), len(ids) - 1, device=model.device)
+        options = {"attention_mask": last, "position_ids": place, "past_key_values": cache}
+        one = model(input_ids=row[:, -1:], use_cache=True, logits_to_keep=1, **options).logits[0, -1]
+        usable = _alike(one, model(input_ids=row, use_cache=False, logits_to_keep=1).logits[0, -1])
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        usable = False
+    if not usable:
+        kind = type(model).__name__
+        raise ModelError(f"{kind} cannot go on with a text from keys and values, as guided sampling does; set fluency.weight 0")
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    """Whether two rows of logits ``[vocab]`` are one distribution, but for rounding."""
+    return bool((one.float().softmax(-1) - other.float().softmax(-1)).abs().sum() < 0.1)
 
 
 def left_pad(rows: Sequence[Ids], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -134,5 +164,4 @@ class SharedPrefixes:
         behind = self.before([row], torch.ones(1, len(text), dtype=torch.long, device=model.device))
         one = model(input_ids=torch.tensor([text], device=model.device), logits_to_keep=1, **behind).logits[0, -1]
         other = model(input_ids=torch.tensor([row[:-1] + text], device=model.device), use_cache=False, logits_to_keep=1)
-        difference = one.float().log_softmax(-1).exp() - other.logits[0, -1].float().log_softmax(-1).exp()
-        return bool(difference.abs().sum() < 0.1)
+        return _alike(one, other.logits[0, -1])

@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from efface.caches import Ids, left_pad, roomy_cache
+from efface.caches import Ids, left_pad, require_cache, roomy_cache
 from efface.concept import Concept
 from efface.models import teacher
 from efface.prompts import prefix, without_prefix
@@ -94,6 +94,8 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
             self._mask = torch.cat([self._mask, torch.ones_like(new)], dim=1)
         else:
             new, self._mask = self._prefixed(input_ids)
+            if self._cache is None:
+                require_cache(base, (new[0].tolist() * 2)[:8])
             self._cache = DynamicCache(config=base.config)
         positions = (self._mask.long().cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
         out = base(
@@ -177,6 +179,7 @@ def sample_erased(
     """
     shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
     rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
+    require_cache(base, (rows[0] * 2)[:8])
     new, mask = left_pad(rows, pad, base.device)
     cache, alive = roomy_cache(base, draws.shape[1]), torch.arange(len(prompts), device=base.device)
     sampled: list[Ids] = [[] for _ in prompts]

@@ -33,6 +33,9 @@ from efface.memory import set_up_memory
 from efface.prompts import chat_prompt
 from efface.ranks import local_rank, processes
 
+#: models whose modules of these names enter fused kernels, past any adapter; peft refuses them
+MAMBA, NOT_OF_MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}, {"out_proj", "conv1d"}
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -191,13 +194,26 @@ def linear_modules(model: nn.Module, layers: str = "all", modules: str = "all") 
     """Full names of the linear modules in the chosen layers. Raises ModelError for one that is not there."""
     prefix, blocks = decoder_layers(model)
     chosen = parse_layers(layers, len(blocks))
-    by_layer = {i: [name for name, module in blocks[i].named_modules() if _is_linear(module)] for i in chosen}
+    refused = NOT_OF_MAMBA if getattr(getattr(model, "config", None), "model_type", "") in MAMBA else set()
+    by_layer = {
+        i: [name for name, module in blocks[i].named_modules() if _is_linear(module) and name.rsplit(".", 1)[-1] not in refused]
+        for i in chosen
+    }
     known = sorted({name.rsplit(".", 1)[-1] for names in by_layer.values() for name in names})
     wanted = known if modules == "all" else [part.strip() for part in modules.split(",")]
     for name in wanted:
         if name not in known:
             raise ModelError(f"lora.modules: no linear module {name!r} in these layers; there are: {', '.join(known)}")
     return [f"{prefix}.{i}.{name}" for i, names in by_layer.items() for name in names if name.rsplit(".", 1)[-1] in wanted]
+
+
+def reached(model: nn.Module, names: Sequence[str]) -> float:
+    """Share of the weights of the layers that hold these modules which is theirs."""
+    prefix, blocks = decoder_layers(model)
+    within = len(prefix.split("."))
+    layers = {int(name.split(".")[within]) for name in names}
+    of = {name: weight.numel() for i in layers for name, weight in blocks[i].named_parameters(f"{prefix}.{i}")}
+    return sum(n for name, n in of.items() if name.rpartition(".")[0] in set(names)) / sum(of.values())
 
 
 def parse_layers(layers: str, count: int) -> list[int]:

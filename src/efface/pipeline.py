@@ -27,11 +27,12 @@ from efface.finding import concept_names
 from efface.folders import CLOCK, LAST_WRITTEN, LOSSES, alone, begin, check_folder, finish, tidy
 from efface.memory import give_back
 from efface.methods import complete_recipe, make_method
-from efface.models import Loaded, linear_modules, load, weights_hash
+from efface.models import Loaded, linear_modules, load, reached, weights_hash
 from efface.ranks import is_main, processes, rank, require_whole_model, wait
 from efface.recipe import Recipe
 from efface.report.page import write_report
 from efface.results import Audit, RunRecord, read_json, write_json
+from efface.scorers.perplexity import CORPORA, held_out
 from efface.scorers.verify import Pair, audit_pair, check
 from efface.states import require_head
 from efface.training import schedule, train
@@ -127,7 +128,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
         raise InputError("audit.relearn_steps: one process relearns; leave it to 'efface audit RUN --relearn-steps N' afterwards")
     make_method(recipe)
     loaded = load_model(recipe)
-    linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
+    _look_ahead(recipe, concept, loaded)
     hashes = {"model": weights_hash(loaded.model), **input_hashes(recipe, concept)}
     with alone(partial), tidy(partial):
         if is_main():
@@ -142,6 +143,16 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
         if is_main():
             finish(partial, folder)
     return Run(folder)
+
+
+def _look_ahead(recipe: Recipe, concept: Concept, loaded: Loaded) -> None:
+    """Raises an EffaceError for what would fail after the work began, and says what training will not reach."""
+    chosen = linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
+    if recipe.lora.modules == "all" and (share := reached(loaded.model, chosen)) < 0.9 and is_main():
+        left = "the rest are no linear modules (the experts of a mixture), stay as they are and may keep the concept"
+        print(f"lora.modules all reaches {share:.0%} of these layers' weights; {left}", file=sys.stderr)
+    for corpus in CORPORA:
+        held_out(concept, loaded.tokenizer, corpus)
 
 
 def input_hashes(recipe: Recipe, concept: Concept) -> dict[str, str]:

@@ -39,6 +39,14 @@ def prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return []
 
 
+def behind(tokenizer: PreTrainedTokenizerBase, before: str, text: str) -> list[int]:
+    """Token ids of a text that stands behind another one; of the text alone, where the two share a token."""
+    begun, whole = (list(tokenizer(of, add_special_tokens=False)["input_ids"]) for of in (before, before + text))
+    if len(whole) > len(begun) and whole[: len(begun)] == begun:
+        return whole[len(begun) :]
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
 def without_prefix(ids: list[int], before: list[int]) -> list[int]:
     """The ids without a leading ``before``, so that something can be put between the two."""
     return ids[len(before) :] if before and ids[: len(before)] == before else ids

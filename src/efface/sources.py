@@ -126,5 +126,6 @@ def _from_file(source: Source) -> list[str]:
             if not isinstance(row, dict) or not isinstance(row.get(source.field), str):
                 has = ", ".join(row) if isinstance(row, dict) else type(row).__name__
                 raise ConceptError(f"{path}:{number} has no column {source.field!r}; it has: {has}")
-            texts.append(row[source.field])
+            if row[source.field].strip():
+                texts.append(row[source.field])
     return texts

@@ -190,6 +190,7 @@ def train(
         dataloader_pin_memory=False,
         seed=recipe.seed,
     )
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever a launcher's configuration says
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
     with Bar("training", steps) as bar, ready(model, arguments.bf16):

@@ -195,7 +195,7 @@ class _Watched:
 
     def __init__(self, method: Method, loaded: Loaded, concept: Concept) -> None:
         self.method, self.tokenizer, self.progress = method, loaded.tokenizer, 0.0
-        self.texts = held_out(Subject(loaded.model, loaded.tokenizer, concept, "tune"), "retain")  # type: ignore[arg-type]
+        self.texts = held_out(concept, loaded.tokenizer, "retain")
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         self.progress = batch["progress"]

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from efface.errors import EffaceError
+from efface.errors import EffaceError, TrainingError
 from efface.ranks import is_main
 
 #: verb -> (module, function, what it does)
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _quiet()
         code: int | None = getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
     except EffaceError as error:
-        if is_main():
+        if is_main() or isinstance(error, TrainingError):  # the loss of any process may be the one that is not finite
             print(f"efface: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.caches import Ids
 from efface.data.corpora import Text
+from efface.prompts import behind
 
 #: from which keyness on a token or word belongs to the concept: e^3 times as frequent in the forget texts
 KEY = 3.0
@@ -60,7 +61,7 @@ class BannedWords:
         self._last: dict[tuple[bool, tuple[int, ...]], list[tuple[int, str]]] = defaultdict(list)
         for word in self.words:
             for spaced in (True, False):
-                *begun, last = tokenizer(" " * spaced + word, add_special_tokens=False)["input_ids"]
+                *begun, last = behind(tokenizer, "a", f" {word}") if spaced else behind(tokenizer, "(", word)
                 self._last[spaced, tuple(begun)].append((last, word.lower()))
         self._longest = max((len(begun) for _, begun in self._last), default=0)
 

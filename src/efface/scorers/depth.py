@@ -15,7 +15,7 @@ from efface.concept import Question
 from efface.data.collate import right_pad
 from efface.models import bare, decoder_layers
 from efface.progress import track
-from efface.prompts import prefix
+from efface.prompts import behind, prefix
 from efface.results import Layer, Score, average, proportion
 from efface.scorers.scorer import Subject
 from efface.states import last_norm, layer_states, output_head
@@ -94,7 +94,7 @@ def logit_lens(subject: Subject, states: Tensor, asked: Sequence[Question]) -> S
     logits = output_head(model)(norm(states.to(device, dtype))).float().cpu()
     values = []
     for row, question in zip(logits, asked, strict=True):
-        first = [tokenizer(f" {choice}", add_special_tokens=False)["input_ids"][0] for choice in question.choices]
+        first = [behind(tokenizer, "a", f" {choice}")[0] for choice in question.choices]
         if len(set(first)) == len(first):
             values.append(row[first].softmax(-1)[question.answer].item())
     guessing = sum(1 / len(question.choices) for question in asked) / len(asked)

@@ -17,7 +17,7 @@ def score_drift(subject: Subject) -> dict[str, Score]:
         return {}
     scores = {}
     for corpus in ("retain", "forget"):
-        texts, values = held_out(subject, corpus), list[float]()
+        texts, values = held_out(subject.concept, subject.tokenizer, corpus), list[float]()
         for first in track(range(0, len(texts), BATCH), f"drift, {corpus}"):
             batch = texts[first : first + BATCH]
             with subject.base() as base:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from efface.concept import Concept
 from efface.data.corpora import Text, encode
 from efface.data.teacher import text_states
 from efface.losses import cross_entropy
@@ -22,17 +23,17 @@ HELD_OUT = DataSettings(max_chars=2000, max_tokens=192, min_chars=1)
 CORPORA = ("forget", "retain")
 
 
-def held_out(subject: Subject, corpus: str) -> list[Text]:
-    """The held-out texts of one corpus, as they are scored."""
-    passages = subject.concept.texts(corpus, "held_out")  # type: ignore[arg-type]
-    return [encode(passage.text, subject.tokenizer, HELD_OUT) for passage in passages]
+def held_out(concept: Concept, tokenizer: PreTrainedTokenizerBase, corpus: str) -> list[Text]:
+    """The held-out texts of one corpus, as they are scored. Raises ConceptError for one that is too short."""
+    passages = concept.texts(corpus, "held_out")  # type: ignore[arg-type]
+    return [encode(passage.text, tokenizer, HELD_OUT) for passage in passages]
 
 
 def score_perplexity(subject: Subject) -> dict[str, Score]:
     """``perplexity/{corpus}/held_out`` with a 95 % interval from the spread of the texts' mean losses."""
     scores = {}
     for corpus in CORPORA:
-        if texts := held_out(subject, corpus):
+        if texts := held_out(subject.concept, subject.tokenizer, corpus):
             scores[f"perplexity/{corpus}/held_out"] = perplexity(losses(subject.model, subject.tokenizer, texts, corpus))
     return scores
 

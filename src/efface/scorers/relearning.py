@@ -4,6 +4,7 @@ The attacker has the weights, adapter merged, and trains a low-rank update of al
 ten passages about other things is the control: what comes back with those was hidden, not erased.
 """
 
+import sys
 import tempfile
 from collections.abc import Sequence
 from copy import deepcopy
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from efface.adapters import attach_adapter
 from efface.data.collate import next_token_example
 from efface.data.corpora import Text, encode
+from efface.errors import TrainingError
 from efface.methods.method import FineTuning
 from efface.recipe import AuditSettings, DataSettings, LoraSettings, Recipe, TrainSettings
 from efface.results import Score, proportion
@@ -41,8 +43,13 @@ def score_relearning(subject: Subject) -> dict[str, Score]:
         passages = subject.concept.texts(corpus, "train")  # type: ignore[arg-type]
         some = passages[:: max(1, len(passages) // settings.relearn_texts)][: settings.relearn_texts]
         texts = [encode(passage.text, subject.tokenizer, CUT) for passage in some]
-        attacked = relearn(subject.model, subject.tokenizer, texts, settings)
+        try:
+            attacked = relearn(subject.model, subject.tokenizer, texts, settings)
+        except TrainingError as error:  # what else was measured stays
+            print(f"relearning is left out, with audit.relearn_lr {settings.relearn_lr:g}: {error}", file=sys.stderr)
+            return {}
         found = ask(replace(subject, model=attacked), {"forget": asked})["forget"]
+        del attacked  # a copy of the model, and the next one is made before this name is used again
         scores |= {f"{name}/forget/{metric}": proportion(hits(found, metric), chance(asked)) for metric in METRICS}
     return scores
 
