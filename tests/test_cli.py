@@ -2,11 +2,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from efface import cli
 from efface.cli import VERBS, main
 from efface.cli.parse import fold
+from efface.errors import EffaceError, InputError, TrainingError
 from efface.pipeline import Run
 from tests.conftest import write_pack
 from tests.test_pipeline import run as run
@@ -87,6 +90,21 @@ def test_an_error_is_one_line_without_colours_in_a_terminal(
     assert capsys.readouterr().err == said
     red = "\x1b[31m╭─\x1b[0m Value error \x1b[31m─╮\x1b[0m\n\x1b[31m│\x1b[0m \x1b[91;1mNo\x1b[0m such thing \x1b[31m│\x1b[0m\n"
     assert fold(f"{red}\x1b[31m│ ---- │\x1b[0m\n│ For full helptext │\n") == "No such thing"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"), [(TrainingError("the loss is nan"), "efface: the loss is nan\n"), (InputError("no"), "")]
+)
+def test_any_process_says_that_its_loss_is_not_finite(
+    error: EffaceError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: list[str]) -> int:
+        raise error
+
+    monkeypatch.setattr(cli, "is_main", lambda: False)
+    monkeypatch.setattr(cli, "import_module", lambda _: SimpleNamespace(erase=fail))
+    assert main(["erase"]) == 2
+    assert capsys.readouterr().err == said
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
