@@ -141,13 +141,15 @@ def plane(points: Mapping[str, tuple[Spread, Spread, Spread | None]]) -> Markup:
         axes.set_xlabel("erased: distance to chance gone, per cent")
         axes.set_ylabel("kept, per cent of the base")
         axes.figure.draw_without_rendering()  # so that the points are where they will be
+        spots = [axes.transData.transform(at) * 72 / axes.figure.dpi for at in zip(x, y, strict=True)]
         placed: list[tuple[float, float, float]] = []  # of every name: left, bottom, width in points
-        for name, at in sorted(zip(points, zip(x, y, strict=True), strict=True), key=lambda item: -item[1][1]):
-            left, bottom = axes.transData.transform(at) * 72 / axes.figure.dpi
-            width, drop = 5.6 * len(name) + 4, 0  # a name that would stand on another goes further down
+        for name, at, (left, bottom) in sorted(
+            zip(points, zip(x, y, strict=True), spots, strict=True), key=lambda item: -item[1][1]
+        ):
+            width, drop = 5.6 * len(name) + 4, 0  # a name that would stand on another, or on a point, goes further down
             while any(
                 abs(bottom - 9 * drop - low) < 9 and left < start + wide and start < left + width for start, low, wide in placed
-            ):
+            ) or any(left + 1 < right < left + width and -1 < high - bottom + 9 * drop < 16 for right, high in spots):
                 drop += 1
             placed.append((left, bottom - 9 * drop, width))
             line = {"arrowstyle": "-", "color": GREY, "linewidth": 0.4} if drop > 1 else None
