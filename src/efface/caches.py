@@ -76,16 +76,18 @@ def roomy_cache(model: PreTrainedModel, more: int = ROOM) -> DynamicCache:
 def require_cache(model: PreTrainedModel, ids: Ids) -> None:
     """Raises ModelError for a model that does not read on from the keys and values of a text where it stopped.
 
+    What it says then is what it says of the last token alone, or nearer to that than to what it says of the whole text.
     ids: of any text, two tokens or more.
     """
-    row, last = torch.tensor([ids], device=model.device), torch.ones(1, len(ids), dtype=torch.long, device=model.device)
+    row, mask = torch.tensor([ids], device=model.device), torch.ones(1, len(ids), dtype=torch.long, device=model.device)
     try:
         cache = roomy_cache(model)
-        model(input_ids=row[:, :-1], attention_mask=last[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        model(input_ids=row[:, :-1], attention_mask=mask[:, :-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
         place = torch.full((1, 1), len(ids) - 1, device=model.device)
-        options = {"attention_mask": last, "position_ids": place, "past_key_values": cache}
-        one = model(input_ids=row[:, -1:], use_cache=True, logits_to_keep=1, **options).logits[0, -1]
-        usable = _alike(one, model(input_ids=row, use_cache=False, logits_to_keep=1).logits[0, -1])
+        options = {"attention_mask": mask, "position_ids": place, "past_key_values": cache}
+        on = model(input_ids=row[:, -1:], use_cache=True, logits_to_keep=1, **options).logits[0, -1]
+        whole, alone = (model(input_ids=of, use_cache=False, logits_to_keep=1).logits[0, -1] for of in (row, row[:, -1:]))
+        usable = _distance(on, whole) < max(0.1, _distance(alone, whole) / 2)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -95,9 +97,9 @@ def require_cache(model: PreTrainedModel, ids: Ids) -> None:
         raise ModelError(f"{kind} cannot go on with a text from keys and values, as guided sampling does; set fluency.weight 0")
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    """Whether two rows of logits ``[vocab]`` are one distribution, but for rounding."""
-    return bool((one.float().softmax(-1) - other.float().softmax(-1)).abs().sum() < 0.1)
+def _distance(one: Tensor, other: Tensor) -> float:
+    """Between the distributions of two rows of logits ``[vocab]``: 0 for the same, at most 2."""
+    return float((one.float().softmax(-1) - other.float().softmax(-1)).abs().sum())
 
 
 def left_pad(rows: Sequence[Ids], pad: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -164,4 +166,4 @@ class SharedPrefixes:
         behind = self.before([row], torch.ones(1, len(text), dtype=torch.long, device=model.device))
         one = model(input_ids=torch.tensor([text], device=model.device), logits_to_keep=1, **behind).logits[0, -1]
         other = model(input_ids=torch.tensor([row[:-1] + text], device=model.device), use_cache=False, logits_to_keep=1)
-        return _alike(one, other.logits[0, -1])
+        return _distance(one, other.logits[0, -1]) < 0.1
