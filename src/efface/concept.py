@@ -184,6 +184,11 @@ class Concept(_Row):
         return [question for question in self.open_questions if (question.kind, question.split) == (kind, split)]
 
 
+def general_passages() -> list[Passage]:
+    """The passages on many subjects that ship with efface (``builtin:general/retain.jsonl``)."""
+    return list(_rows(Passage, packs_folder(), ["general/retain.jsonl"]))
+
+
 def read_manifest(folder: Path) -> Manifest:
     """The ``concept.yaml`` of a pack, without its corpora. Raises ConceptError."""
     return _check(Manifest, _read_yaml(folder / "concept.yaml"), str(folder / "concept.yaml"))

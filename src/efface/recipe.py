@@ -16,7 +16,11 @@ from efface.presets import PRESETS
 from efface.reading import load_yaml, one_line
 
 #: what a setting was before it existed
-BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
+BEFORE: dict[str, Any] = {
+    "erase": {"alike": 0.0},
+    "fluency": {"target": "hard", "brief": 0, "ratio": 1, "source": "tilted"},
+    "data": {"forms": 0, "kept": 0},
+}
 
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
 
@@ -43,9 +47,14 @@ class LoraSettings(Settings):
 
 
 class EraseSettings(Settings):
-    """The erase term: cross-entropy to a mean prediction, or to the teacher tilted from expert to novice, or to a mixture."""
+    """The erase term: cross-entropy to what the teacher would say if it had never met the concept."""
 
-    weight: float = Field(2.5, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
+    weight: float = Field(4.0, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
+    target: Literal["stranger", "marginal", "tilted", "mixed"] = Field(
+        "stranger",
+        description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: its "
+        "mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); mixed: both.",
+    )
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
     )
@@ -58,11 +67,15 @@ class EraseSettings(Settings):
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
     candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
     marginal: float = Field(
-        1.0,
+        0.5,
         ge=0,
         le=1,
-        description="Share of the target that is the model's mean prediction on the retain texts, whatever the text; the rest is "
-        "tilted. Of 1 nothing is tilted, so a setting of the tilt (eta, …) other than its default makes it 0.",
+        description="Share of the mean prediction in the target: of every token (mixed), or of the concept's own words (stranger).",
+    )
+    alike: float = Field(
+        1.0,
+        ge=0,
+        description="Weight of a second part of target stranger: among the concept's own words none is likelier than on average.",
     )
     keyness: float = Field(
         1.0,
@@ -80,12 +93,34 @@ class EraseSettings(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _asks_for_the_tilt(cls, settings: Any) -> Any:
-        if isinstance(settings, Mapping) and settings.get("marginal", 1) == 1:
-            tilt = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "float64")
-            if any(name in settings and settings[name] != cls.model_fields[name].default for name in tilt):
-                return {**settings, "marginal": 0.0}
+    def _target_of_old(cls, settings: Any) -> Any:
+        """Settings from before there was ``target`` say what it is by what else they hold."""
+        if isinstance(settings, Mapping) and "target" not in settings and (target := implied_target(settings)):
+            return {**settings, "target": target}
         return settings
+
+    @model_validator(mode="after")
+    def _nothing_without_effect(self) -> "EraseSettings":
+        if self.target in ("stranger", "marginal"):
+            if self.action != "erase":
+                raise ValueError(f"action {self.action} needs target tilted, got {self.target}")
+            for name in TILT:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} does nothing with erase.target {self.target}; say erase.target tilted, or drop it")
+        return self
+
+
+#: settings of the tilted target
+TILT = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "float64")
+
+
+def implied_target(erase: Mapping[str, Any]) -> str | None:
+    """The erase target that settings without one ask for: by action, by their share of the marginal, or by a setting of the tilt."""
+    if erase.get("action", "erase") != "erase":
+        return "tilted"
+    if "marginal" in erase:
+        return {0: "tilted", 1: "marginal"}.get(erase["marginal"], "mixed")
+    return "tilted" if any(name in erase for name in TILT) else None
 
 
 class RetainSettings(Settings):
@@ -97,15 +132,20 @@ class RetainSettings(Settings):
 
 
 class FluencySettings(Settings):
-    """The fluency term: cross-entropy on texts sampled from the erased distribution."""
+    """The fluency term: cross-entropy on texts that say something about the concept as one who does not know it would."""
 
     weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
+    source: Literal["strangers", "tilted"] = Field(
+        "strangers",
+        description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented ones, "
+        "the words put back; tilted: sampled from the tilted teacher.",
+    )
     target: Literal["soft", "hard"] = Field(
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )
     ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
-    texts: int = Field(192, ge=0, description="Number of sampled texts.")
-    tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
+    texts: int = Field(288, ge=0, description="Number of sampled texts.")
+    tokens: int = Field(56, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
     temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
@@ -157,6 +197,13 @@ class DataSettings(Settings):
     chat: float = Field(
         0.4, ge=0, le=1, description="Share of retain texts shown as an answer in the model's chat format, if it has one."
     )
+    forms: int = Field(
+        2,
+        ge=0,
+        description="In how many forms each forget passage is shown: as it stands, behind other text, as question and answer, in "
+        "chat; retain passages likewise. 0: as passages only.",
+    )
+    kept: int = Field(160, ge=0, description="Answers of the teacher about other things among the retain texts.")
     forget_chat: float = Field(0.0, ge=0, le=1, description="The same share of forget texts.")
     store_top_k: int = Field(
         128, gt=0, description="Tokens kept for each stored target; the mass of the others is kept as one number."

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.caches import Ids
 from efface.concept import Concept
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.keyness import KEY, key_names
 from efface.prompts import chat_prompt, prefix
 from efface.recipe import FluencySettings

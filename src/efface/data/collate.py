@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.targets import SparseTarget
 
 TERMS = ("erase", "retain", "fluency")

@@ -18,7 +18,7 @@ from efface.caches import Ids
 from efface.concept import Concept
 from efface.data.asking import fluency_prompts
 from efface.data.collate import Example, next_token_example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.keyness import BannedWords
 from efface.data.store import Store, Tensors
 from efface.errors import TrainingError

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from efface.caches import Ids
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.prompts import behind
 
 #: from which keyness on a token or word belongs to the concept: e^3 times as frequent in the forget texts

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.store import Store
 from efface.errors import InputError
 from efface.methods.method import Method, Seen, look

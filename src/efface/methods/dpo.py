@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.store import Store
 from efface.methods.idk import asked, refusals
 from efface.methods.method import Method, Seen

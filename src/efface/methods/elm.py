@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from efface.concept import Concept
 from efface.data.collate import TERMS, Example, next_tokens, only_terms
-from efface.data.corpora import Text, training_texts
+from efface.data.answers import stranger_examples
+from efface.data.corpora import Corpora, training_texts
+from efface.data.estranged import OWN, WEIGHT, estranged_examples
+from efface.data.text import Text
 from efface.data.fluency import sample_fluency
 from efface.data.keyness import key_words, keyness
 from efface.data.store import Store
@@ -35,7 +38,21 @@ def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[E
     """The examples with a weight ``[n, 1]`` for every predicted token: keyness (0.2 to 4) to a power, over the mean of all."""
     weights = [key[example.text.ids[example.text.start :]].clamp(0.2, 4.0) ** power for example in examples]
     mean = torch.cat(weights).mean()
-    return [replace(example, values=(of / mean)[:, None]) for example, of in zip(examples, weights, strict=True)]
+    return [replace(example, values=_times(example.values, of / mean)) for example, of in zip(examples, weights, strict=True)]
+
+
+def _times(values: Tensor | None, weights: Tensor) -> Tensor:
+    """The weights as the first column, times what stood there; other columns as they are."""
+    if values is None:
+        return weights[:, None]
+    return torch.cat([values[:, :1] * weights[:, None], values[:, 1:]], 1)
+
+
+def own_tokens(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Ids of the tokens of the concept's words in the examples ``[m]``, and the logarithm of their shares ``[m]``."""
+    found = [torch.tensor(of.text.ids[of.text.start :])[of.values[:, OWN] > 0] for of in examples if of.values is not None]
+    ids, counts = torch.cat(found).unique(return_counts=True)
+    return ids, (counts / counts.sum()).log()
 
 
 class ELM(Method):
@@ -44,15 +61,24 @@ class ELM(Method):
     #: what the frozen model says on the retain texts on average ``[vocab]``
     marginal: Tensor | None = None
 
+    #: tokens of the concept's own words, and the logarithm of how often each stands in its texts
+    own: tuple[Tensor, Tensor] | None = None
+
     @property
     def share(self) -> float:
         """Share of the marginal in the erase target; the rest is the tilted distribution."""
-        return self.recipe.erase.marginal if self.recipe.erase.action == "erase" else 0.0
+        erase = self.recipe.erase
+        return {"tilted": 0.0, "marginal": 1.0, "mixed": erase.marginal, "stranger": 1.0}[erase.target]
 
     def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
         """The forget texts with the erased distribution at every predicted token."""
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
         k, seed = recipe.data.store_top_k, recipe.data.seed
+        if recipe.erase.target == "stranger":
+            corpora = Corpora(concept, recipe.data)
+            shown = corpora.shown("forget", tokenizer.chat_template is not None)
+            options = {"most": recipe.data.max_tokens, "k": k, "marginal": recipe.erase.marginal, "seed": seed}
+            return estranged_examples(loaded, store, shown, corpora.words, corpora.inventor, **options)
         if self.share == 1:  # nothing of the tilt is left
             return super().examples(loaded, forget, concept, store)
 
@@ -74,8 +100,21 @@ class ELM(Method):
         else:
             assert self.marginal is not None, "prepare comes first"
             self.marginal = self.marginal.to(seen.states.device)
-            of_tokens = cross_entropy(seen.states, seen.target.mixed(self.share), seen.head, self.marginal)
-        return seen.mean(of_tokens if seen.values is None else of_tokens * seen.values[:, 0])
+            target = seen.target if self.recipe.erase.target == "stranger" else seen.target.mixed(self.share)
+            of_tokens = cross_entropy(seen.states, target, seen.head, self.marginal)
+        if seen.values is not None:
+            of_tokens = of_tokens * seen.values[:, WEIGHT]
+        return seen.mean(of_tokens) + (self._alike(seen) if self.own is not None else 0.0)
+
+    def _alike(self, seen: Seen) -> Tensor:
+        """Cross-entropy, among the concept's own words, to how often each stands in its texts: none is likelier here than elsewhere."""
+        assert self.own is not None
+        assert seen.values is not None
+        ids, prior = (of.to(seen.states.device) for of in self.own)
+        chosen = seen.values[:, OWN].nonzero()[:, 0]
+        of_tokens = seen.states.new_zeros(len(seen.states), dtype=torch.float32)
+        among = seen.head(seen.states[chosen])[:, ids].float().log_softmax(-1)
+        return self.recipe.erase.alike * seen.mean(of_tokens.index_add(0, chosen, -(prior.exp() * among).sum(-1) + (prior.exp() * prior).sum()))
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """The three terms; the erase term where a step of relearning would lead, if the recipe asks for that."""
@@ -99,6 +138,8 @@ class ELM(Method):
         corpora = super().prepare(loaded, concept, store)
         if self.share and "erase" in corpora:
             total = sum(weight for _, weight in concept.parts)
+            if self.recipe.erase.target == "stranger" and self.recipe.erase.alike:
+                self.own = own_tokens(corpora["erase"])
             self.marginal = sum(self._mean(loaded, part, store) * (weight / total) for part, weight in concept.parts)  # type: ignore[assignment]
         return corpora
 
@@ -116,7 +157,12 @@ class ELM(Method):
         key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
         if recipe.erase.keyness and "erase" in examples:
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
-        if recipe.fluency.weight and recipe.fluency.texts:
+        strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
+        if recipe.fluency.weight and recipe.fluency.texts and strangers:
+            settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
+            corpora = Corpora(concept, recipe.data)
+            examples["fluency"] = stranger_examples(loaded, store, corpora, settings, recipe.data.store_top_k)
+        elif recipe.fluency.weight and recipe.fluency.texts:
             towards = recipe.erase.action == "enhance"
             eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})

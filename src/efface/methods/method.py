@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from efface.concept import Concept
 from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
-from efface.data.corpora import Text, training_texts
+from efface.data.answers import keep_answering
+from efface.data.corpora import Corpora, training_texts
+from efface.data.text import Text
 from efface.data.store import Store
 from efface.data.teacher import retain_targets
 from efface.losses import Head, LossTerms, cross_entropy, mean_over_texts
@@ -137,7 +139,8 @@ class Method:
         if self.recipe.erase.weight:
             corpora["erase"] = self.examples(loaded, forget, concept, store)
         if self.recipe.retain.weight:
-            corpora["retain"] = self.retain.examples(loaded, retain, store)
+            kept = keep_answering(loaded, Corpora(concept, self.recipe.data), store, round(self.recipe.data.kept * share))
+            corpora["retain"] = self.retain.examples(loaded, [*retain, *kept], store)
         return {term: rows for term, rows in corpora.items() if rows}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:

@@ -13,7 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.store import Store
 from efface.data.teacher import token_logprobs
 from efface.methods.method import Method, Seen

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.store import Store
 from efface.data.teacher import random_targets
 from efface.methods.method import Method, Seen, likelihood

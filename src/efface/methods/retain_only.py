@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.store import Store
 from efface.methods.method import Method
 from efface.models import Loaded

@@ -19,7 +19,7 @@ from torch import Tensor
 from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.data.store import Store, Tensors
 from efface.data.teacher import from_store, in_chunks, text_states
 from efface.methods.method import FineTuning, Method, Seen, likelihood

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from efface.adapters import attach_adapter
 from efface.data.collate import next_token_example
-from efface.data.corpora import Text, encode
+from efface.data.text import Text, encode
 from efface.errors import TrainingError
 from efface.methods.method import FineTuning
 from efface.recipe import AuditSettings, DataSettings, LoraSettings, Recipe, TrainSettings

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from efface.data.collate import places, right_pad
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.models import bare
 from efface.prompts import chat_prompt
 from efface.results import Answer

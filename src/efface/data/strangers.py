@@ -1,0 +1,194 @@
+"""Strangers: a text in which every word of the concept is exchanged for an invented one, and which tokens the two share.
+
+What the frozen model says of a stranger is what it would say of the concept if it had never met it.
+"""
+
+import random
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+from efface.caches import Ids
+from efface.data.keyness import WORD
+
+#: what may stand behind a word as part of it and stays when the word is exchanged
+GENITIVE = re.compile(r"['’]s?$")
+#: a word as short as this is too likely to be an ordinary one
+SHORT = 2
+#: share of the different words that must end alike for the end to be an ending, and the letters it may have
+ENDING, LETTERS = 0.01, (3, 2)
+
+
+class Inventor:
+    """Makes words up: letters that follow each other in the words of some texts, in the shape of a given word.
+
+    Its capital, its length, its ending if many words have it, its script. Never a word that the texts have. The order of letters
+    is learned from the texts, so that there is no list of syllables and no language.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        counts = Counter(word.lower() for text in texts for word in WORD.findall(text) if not any(map(str.isdigit, word)))
+        self.known = set(counts)
+        self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        ends: Counter[str] = Counter()
+        for word in sorted(self.known):
+            for first, second, third in zip(" " + word, word, word[1:], strict=False):
+                self._after[_script(word)][first + second].append(third)
+            ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
+        self._endings = {end for end, n in ends.items() if n > ENDING * len(self.known)}
+
+    def invent(self, word: str, rng: random.Random) -> str:
+        """A word like this one that is none."""
+        lower = word.lower()
+        end = next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
+        after = self._after.get(_script(word)) or self._of_letters(lower)
+        made = ""
+        for _ in range(100):
+            made = self._chain(after, max(4, len(lower) - len(end)), rng) + end
+            if made not in self.known and made[:4] != lower[:4]:
+                break
+        return made.upper() if word.isupper() and len(word) > 1 else made.capitalize() if word[:1].isupper() else made
+
+    @staticmethod
+    def _chain(after: Mapping[str, Sequence[str]], length: int, rng: random.Random) -> str:
+        starts = [pair[1] for pair, follow in after.items() if pair[0] == " " for _ in follow]
+        made = rng.choice(starts)
+        while len(made) < length:
+            follow = after.get((" " + made)[-2:])
+            made += rng.choice(follow) if follow else rng.choice(starts)
+        return made
+
+    @staticmethod
+    def _of_letters(word: str) -> dict[str, list[str]]:
+        """For a script that the texts do not have: the word's own letters, in any order."""
+        return {first + second: list(word) for first in (" ", *word) for second in word}
+
+
+def _script(word: str) -> str:
+    """Name of the script of a word's first letter ("LATIN", "CYRILLIC", …)."""
+    letter = next((char for char in word if char.isalpha()), "a")
+    return unicodedata.name(letter, "UNKNOWN").split()[0]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a text, and whether it is a word of the concept."""
+
+    text: str
+    word: bool
+
+
+def pieces(text: str, words: Collection[str]) -> list[Piece]:
+    """A text cut at the words of the concept; put together they are the text."""
+    found, done = list[Piece](), 0
+    for match in WORD.finditer(text):
+        word = GENITIVE.sub("", match.group())
+        if word in words or word.lower() in words:
+            found += [Piece(text[done : match.start()], False), Piece(word, True)]
+            done = match.start() + len(word)
+    return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
+
+
+def holds(text: str, words: Collection[str]) -> bool:
+    """Whether a text has a word of the concept."""
+    return any(piece.word for piece in pieces(text, words))
+
+
+class Exchange:
+    """Exchanges the concept's words for invented ones: each for another at every occurrence, or always for the same."""
+
+    def __init__(self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool) -> None:
+        self.words, self.inventor, self.rng, self.alike = words, inventor, rng, alike
+        #: by word in lower case: what it was exchanged for last
+        self.made: dict[str, str] = {}
+
+    def __call__(self, text: str) -> list[str]:
+        """What stands in the place of each of the text's :func:`pieces`."""
+        return [self._invented(piece.text) if piece.word else piece.text for piece in pieces(text, self.words)]
+
+    def text(self, text: str) -> str:
+        """The whole text about a stranger."""
+        return "".join(self(text))
+
+    def _invented(self, word: str) -> str:
+        if not self.alike or word.lower() not in self.made:
+            self.made[word.lower()] = self.inventor.invent(word, self.rng)
+        made = self.made[word.lower()]
+        return made.capitalize() if word[:1].isupper() else made
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Tokens of a text and of the same text about a stranger.
+
+    ids, strange: the tokens of both. shared: (place in ids, place in strange) of the same token of the same piece of text;
+    first: the same of the first tokens of the concept's words and of the invented ones; inner: places in ids of their others.
+    """
+
+    ids: Ids
+    strange: Ids
+    shared: tuple[tuple[int, int], ...]
+    first: tuple[tuple[int, int], ...]
+    inner: tuple[int, ...]
+
+
+def pair(tokenizer: PreTrainedTokenizerBase, whole: Sequence[Piece], swapped: Sequence[str]) -> Pairing:
+    """Tokens of both texts. swapped: what stands in the place of each piece."""
+    real, strange = ("".join(parts) for parts in ([piece.text for piece in whole], swapped))
+    (ids, spans), (other, places) = spelled(tokenizer, real), spelled(tokenizer, strange)
+    # the end of every piece in both texts; a token belongs to the piece in which its last character stands
+    ends, other_ends = _ends([len(piece.text) for piece in whole]), _ends(list(map(len, swapped)))
+    at = {place: (token, i) for i, (place, token) in enumerate(zip(places, other, strict=True))}
+    begins = {_piece(start, other_ends): i for i, (start, _) in reversed(list(enumerate(places)))}
+    shared, first, inner, seen = list[tuple[int, int]](), list[tuple[int, int]](), list[int](), set[int]()
+    for i, ((start, end), token) in enumerate(zip(spans, ids, strict=True)):
+        touched = range(_piece(start, ends), _piece(end - 1, ends) + 1)
+        in_word = [n for n in touched if whole[n].word]
+        if not in_word:
+            moved = other_ends[touched[-1]] - ends[touched[-1]] if touched[-1] + 1 < len(ends) else len(strange) - len(real)
+            found = at.get((start + moved, end + moved))
+            if found is not None and found[0] == token:
+                shared.append((i, found[1]))
+        elif in_word[0] not in seen and in_word[0] in begins:
+            first.append((i, begins[in_word[0]]))
+        else:
+            inner.append(i)
+        seen.update(in_word)
+    return Pairing(ids, other, tuple(shared), tuple(first), tuple(inner))
+
+
+def _ends(lengths: Sequence[int]) -> list[int]:
+    ends = [0]
+    for length in lengths:
+        ends.append(ends[-1] + length)
+    return ends[1:]
+
+
+def _piece(char: int, ends: Sequence[int]) -> int:
+    """Which piece a character stands in."""
+    return next((n for n, end in enumerate(ends) if char < end), len(ends) - 1)
+
+
+def spelled(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[Ids, list[tuple[int, int]]]:
+    """The tokens of a text, and where each stands in it, without the spaces before it.
+
+    A tokenizer that does not say where its tokens stand is asked how much of the text each adds.
+    """
+    if tokenizer.is_fast:
+        encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        ids, spans = list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
+    else:
+        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ends = [len(tokenizer.decode(ids[: i + 1])) for i in range(len(ids))]
+        spans = list(zip([0, *ends], ends, strict=False))
+    return ids, [(_skip(text, start, end), max(end, start + 1)) for start, end in spans]
+
+
+def _skip(text: str, start: int, end: int) -> int:
+    while start < end - 1 and text[start].isspace():
+        start += 1
+    return start
