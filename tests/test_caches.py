@@ -37,7 +37,7 @@ def test_a_model_that_cannot_share_says_so(model_folders: dict[str, Path], capsy
 
     model.forward = deaf
     assert not SharedPrefixes(model, PREFIXES, pad=1).usable
-    assert "cannot share persona prefixes" in capsys.readouterr().err
+    assert "cannot share prefixes" in capsys.readouterr().err
 
 
 def test_a_model_that_forgets_what_it_read_is_refused(model_folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

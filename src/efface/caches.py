@@ -87,7 +87,7 @@ def require_cache(model: PreTrainedModel, ids: Ids) -> None:
         options = {"attention_mask": mask, "position_ids": place, "past_key_values": cache}
         on = model(input_ids=row[:, -1:], use_cache=True, logits_to_keep=1, **options).logits[0, -1]
         whole, alone = (model(input_ids=of, use_cache=False, logits_to_keep=1).logits[0, -1] for of in (row, row[:, -1:]))
-        usable = _distance(on, whole) < max(0.1, _distance(alone, whole) / 2)
+        usable = distance(on, whole) < max(0.1, distance(alone, whole) / 2)
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
@@ -97,7 +97,7 @@ def require_cache(model: PreTrainedModel, ids: Ids) -> None:
         raise ModelError(f"{kind} cannot go on with a text from keys and values, as guided sampling does; set fluency.weight 0")
 
 
-def _distance(one: Tensor, other: Tensor) -> float:
+def distance(one: Tensor, other: Tensor) -> float:
     """Between the distributions of two rows of logits ``[vocab]``: 0 for the same, at most 2."""
     return float((one.float().softmax(-1) - other.float().softmax(-1)).abs().sum())
 
@@ -139,7 +139,7 @@ class SharedPrefixes:
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
                 self.usable = False
             if not self.usable:
-                print("this model cannot share persona prefixes; they are read again with every text", file=sys.stderr)
+                print("this model cannot share prefixes; they are read again with every text", file=sys.stderr)
 
     def before(self, prefixes: Sequence[Ids], mask: Tensor) -> dict[str, Any]:
         """What the model needs besides the token ids to read texts behind these prefixes, one a row.
@@ -166,4 +166,4 @@ class SharedPrefixes:
         behind = self.before([row], torch.ones(1, len(text), dtype=torch.long, device=model.device))
         one = model(input_ids=torch.tensor([text], device=model.device), logits_to_keep=1, **behind).logits[0, -1]
         other = model(input_ids=torch.tensor([row[:-1] + text], device=model.device), use_cache=False, logits_to_keep=1)
-        return _distance(one, other.logits[0, -1]) < 0.1
+        return distance(one, other.logits[0, -1]) < 0.1

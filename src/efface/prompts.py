@@ -1,6 +1,7 @@
 """A prompt in the model's chat format, and what a tokenizer puts before every text."""
 
 import re
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -18,15 +19,23 @@ def chat_prompt(tokenizer: PreTrainedTokenizerBase, question: str) -> list[int]:
     """
     if tokenizer.chat_template is None:
         return prefix(tokenizer) + list(tokenizer(f"{question}\n", add_special_tokens=False)["input_ids"])
+    return list(tokenizer(chat_text(tokenizer, [("user", question)]), add_special_tokens=False)["input_ids"])
+
+
+def chat_text(tokenizer: PreTrainedTokenizerBase, turns: Sequence[tuple[str, str]]) -> str:
+    """A conversation of (role, content) turns in the model's chat format, up to where its next answer begins.
+
+    Expects a tokenizer with a chat template; what a template raises that does not take such a conversation is not caught.
+    """
     text: Any = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}],
+        [{"role": role, "content": content} for role, content in turns],
         add_generation_prompt=True,
         tokenize=False,
         chat_template=TODAY.sub(lambda call: repr(DAY.strftime(call[2])), tokenizer.get_chat_template()),
         date_string=DAY.strftime("%d %b %Y"),  # of these a template that does not know them takes no notice
         enable_thinking=False,
     )
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return str(text)
 
 
 def prefix(tokenizer: PreTrainedTokenizerBase) -> list[int]:

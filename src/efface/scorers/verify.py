@@ -23,6 +23,7 @@ from efface.scorers.choice import score_choices
 from efface.scorers.depth import score_depth
 from efface.scorers.drift import score_drift
 from efface.scorers.endpoint import chat, score_judged
+from efface.scorers.forms import score_forms
 from efface.scorers.harness import score_tasks, task_manager
 from efface.scorers.open import score_leaks, score_open
 from efface.scorers.paired import difference
@@ -33,6 +34,7 @@ from efface.scorers.shading import answer_prompts, shade
 
 SCORERS: tuple[Scorer, ...] = (
     score_choices,
+    score_forms,
     score_open,
     score_leaks,
     score_perplexity,
