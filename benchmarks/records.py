@@ -5,19 +5,26 @@ from pathlib import Path
 from efface.errors import InputError
 from efface.pipeline import Run
 from efface.recipe import Recipe
+from efface.report.intervals import used
+from efface.report.table import JUDGED, judged
 from efface.results import Measured, is_run
 
 RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
 
 
 def keep(run: Run) -> None:
-    """Write what the tables need of a run: its record, and the scores of its audit."""
+    """Write what the tables need of a run: its record, the scores of its audit, and the items from which intervals are drawn."""
+    whole = run.audit
+    reads = [used(whole, figure, judged(whole)) for figure in JUDGED.values()]
 
-    def slim(measured: Measured) -> Measured:
-        scores = {name: score.model_copy(update={"items": None}) for name, score in measured.scores.items()}
-        return Measured(scores=scores, answers=[])
+    def slim(measured: Measured, needed: set[str]) -> Measured:
+        bare = dict.fromkeys(("items", "groups", "tokens"))
+        scores = measured.scores.items()
+        kept = {name: score if name in needed else score.model_copy(update=bare) for name, score in scores}
+        return Measured(scores=kept, answers=[])
 
-    audit = run.audit.model_copy(update={"base": slim(run.audit.base), "erased": slim(run.audit.erased)})
+    base, erased = ({key for read in reads for key in read[side]} for side in (0, 1))
+    audit = whole.model_copy(update={"base": slim(whole.base, base), "erased": slim(whole.erased, erased)})
     folder = RECORDS / run.folder.resolve().relative_to(RUNS.resolve())
     folder.mkdir(parents=True, exist_ok=True)
     record = run.record.model_copy(update={"losses": []})

@@ -16,8 +16,9 @@ def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path,
     monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
     folder, recipe = tmp_path / "runs" / "packs" / "one", build_recipe({"model": "m", "concept": "c", "preset": "paper"})
-    score = Score(value=0.5, n=2, low=0.1, high=0.9, chance=0.25, items=(0.0, 1.0))
-    measured = Measured(scores={"choice/forget/acc": score}, answers=[Answer(prompt="Who?", text="Nobody.")])
+    score = Score(value=0.5, n=2, low=0.1, high=0.9, chance=0.25, items=(0.0, 1.0), groups=(0, 0))
+    scores = {"choice/forget/acc_norm": score, "choice/forget/acc": score}
+    measured = Measured(scores=scores, answers=[Answer(prompt="Who?", text="Nobody.")])
     folder.mkdir(parents=True)
     write_json(folder / "audit.json", Audit(concept="c", split="test", base=measured, erased=measured))
     losses = [{"loss": 1.0}]
@@ -29,7 +30,8 @@ def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path,
     shutil.rmtree(folder)
     found = records.find(folder, recipe)
     assert found is not None
-    assert found.audit.erased.scores == {"choice/forget/acc": score.model_copy(update={"items": None})}
+    bare = score.model_copy(update={"items": None, "groups": None})
+    assert found.audit.erased.scores == {"choice/forget/acc_norm": score, "choice/forget/acc": bare}, "no interval needs acc"
     assert found.audit.erased.answers == []
     assert records.find(folder, other) is None
     unlike = recipe.model_copy(update={"fluency": recipe.fluency.model_copy(update={"weight": 9.0})})

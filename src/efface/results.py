@@ -3,13 +3,14 @@
 import math
 import os
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from efface.errors import RunError, TrainingError
+from efface.groups import LEAST, ends, numbered, redrawn_means, wilson
 from efface.reading import one_line
 from efface.recipe import AuditSettings, Recipe, recorded
 
@@ -19,7 +20,10 @@ class _Result(BaseModel):
 
 
 class Score(_Result):
-    """One figure with its sample size, its 95 % interval and what guessing would give (None where none applies)."""
+    """One figure with its sample size, its 95 % interval and what guessing would give (None where none applies).
+
+    There is no interval on fewer than five groups of items.
+    """
 
     value: float
     n: int
@@ -28,17 +32,26 @@ class Score(_Result):
     chance: float | None = None
     #: the outcome of every item, in an order that does not depend on the model, where two models can be compared item by item
     items: tuple[float, ...] | None = None
+    #: the group of every item, from 0: those that share their choices; None: every item alone (or an older record)
+    groups: tuple[int, ...] | None = None
+    #: of a perplexity the tokens of every item: the figure is the exponential of the items' mean over tokens, in nats
+    tokens: tuple[int, ...] | None = None
+
+    @property
+    def units(self) -> int:
+        """Number of groups: what may be taken for independent."""
+        return self.n if self.groups is None else max(self.groups) + 1
 
 
 class Difference(_Result):
-    """Erased minus base, item by item: mean over ``n`` pairs, 95 % interval (paired bootstrap), and a two-sided p-value."""
+    """Erased minus base, item by item: mean over ``n`` pairs, 95 % interval (bootstrap over groups), and a two-sided p-value."""
 
     value: float
     n: int
     low: float
     high: float
     p: float
-    test: Literal["McNemar", "bootstrap"]
+    test: Literal["McNemar", "sign flips", "bootstrap"]
 
 
 class Answer(_Result):
@@ -114,29 +127,44 @@ class RunRecord(_Result):
         return recorded(recipe) if isinstance(recipe, Mapping) else recipe
 
 
-def proportion(hits: Sequence[bool], chance: float | None = None) -> Score:
-    """Share of hits with its 95 % Wilson interval."""
-    n = len(hits)
-    assert n > 0
-    p, z = sum(hits) / n, 1.959964
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Score(value=p, n=n, low=low, high=high, chance=chance, items=tuple(map(float, hits)))
+def proportion(hits: Sequence[bool], chance: float | None = None, groups: Sequence[Hashable] | None = None) -> Score:
+    """Share of hits with its 95 % interval: Wilson, or a bootstrap over groups where some items share one.
+
+    groups: of every item, anything that tells them apart; None: every item alone. Where all items agree no draw differs from
+    another; then it is Wilson's for as many items as there are groups.
+    """
+    assert hits
+    score = Score(value=sum(hits) / len(hits), n=len(hits), chance=chance, items=tuple(map(float, hits)), groups=_of(groups))
+    if score.units < LEAST:
+        return score
+    if score.groups is None or score.value in (0.0, 1.0):
+        return _between(score, wilson(score.value, score.units))
+    return _between(score, ends(*redrawn_means(score.items or (), score.groups)))
 
 
-def average(values: Sequence[float], chance: float | None = None) -> Score:
-    """Mean of any values with its 95 % interval (1.96 standard errors; none for a single value; not below 0 if no value is).
+def average(values: Sequence[float], chance: float | None = None, groups: Sequence[Hashable] | None = None) -> Score:
+    """Mean of any values with its 95 % interval: 1.96 standard errors (not below 0 if no value is), or a bootstrap over groups.
 
     Raises TrainingError for a value that is no finite number.
     """
     if not all(map(math.isfinite, values)):
         raise TrainingError("the model gives no finite numbers")
-    n, mean = len(values), statistics.fmean(values)
-    half = 1.96 * statistics.stdev(values) / math.sqrt(n) if n > 1 else None
+    score = Score(value=statistics.fmean(values), n=len(values), chance=chance, items=tuple(values), groups=_of(groups))
+    if score.units < LEAST:
+        return score
+    if score.groups is not None:
+        return _between(score, ends(*redrawn_means(values, score.groups)))
+    half = 1.96 * statistics.stdev(values) / math.sqrt(score.n)
     least = 0.0 if min(values) >= 0 else -math.inf
-    ends = {} if half is None else {"low": max(mean - half, least), "high": mean + half}
-    return Score(value=mean, n=n, chance=chance, items=tuple(values), **ends)
+    return _between(score, (max(score.value - half, least), score.value + half))
+
+
+def _of(groups: Sequence[Hashable] | None) -> tuple[int, ...] | None:
+    return None if groups is None else numbered(groups)
+
+
+def _between(score: Score, interval: tuple[float, float]) -> Score:
+    return score.model_copy(update={"low": interval[0], "high": interval[1]})
 
 
 _Read = TypeVar("_Read", bound=_Result)

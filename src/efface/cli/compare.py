@@ -22,6 +22,9 @@ from efface.results import Audit, read_json, write_json, write_text
 #: the figures that fit a terminal; the page has all
 COLUMNS = ("gone", "forget", "open", "neighbours", "neighbours, open", "general", "retain ppl", "answers ppl", "repeated")
 
+#: those whose 95 % intervals are printed under it
+BETWEEN = ("gone", "kept")
+
 #: settings that differ from run to run, or have a flag of their own
 OWN = ("model", "concept", "method", "preset", "seed", "options", "dtype", "audit")
 
@@ -139,16 +142,13 @@ def _names(runs: Sequence[Path]) -> list[str]:
 
 
 def markdown(figures: Mapping[str, Mapping[str, Spread | None]], runs: Mapping[str, int]) -> str:
-    """The table with the range over the runs of each name."""
-
-    def cell(of: Spread | None) -> str:
-        if of is None:
-            return "–"
-        return figure(of.mean) if of.low == of.high else f"{figure(of.mean)} ({figure(of.low)}–{figure(of.high)})"
-
+    """The table with the range over the runs of each name, and the intervals where items were kept."""
     columns = list(next(iter(figures.values())))
     lines = ["| | runs | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
-    lines += [f"| {name} | {runs[name]} | " + " | ".join(cell(of[key]) for key in columns) + " |" for name, of in figures.items()]
+    lines += [
+        f"| {name} | {runs[name]} | " + " | ".join("–" if of[key] is None else str(of[key]) for key in columns) + " |"
+        for name, of in figures.items()
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -165,6 +165,10 @@ def _print_runs(found: Mapping[str, Mapping[str, Spread | None]]) -> None:
     for name, figures in found.items():
         table.add_row(escape(name), *("–" if (of := figures[key]) is None else figure(of.mean) for key in COLUMNS))
     Console().print(table)
+    for name, figures in found.items():
+        known = [f"{key} {of}" for key in BETWEEN if (of := figures[key]) is not None and of.interval is not None]
+        if known:
+            print(f"{name}: {', '.join(known)}")
 
 
 def _print_paper() -> None:

@@ -9,7 +9,8 @@ import tyro
 
 from efface.cli.parse import parse
 from efface.errors import InputError
-from efface.report.table import summary
+from efface.report.intervals import Interval
+from efface.report.table import intervals, summary
 from efface.results import Audit, read_json
 
 
@@ -41,6 +42,8 @@ class Arguments:
     """Share of repeated 4-grams in these answers."""
     max_drift: float | None = None
     """KL divergence from the base on held-out texts, nats a token."""
+    confident: bool = False
+    """Decide on the bound of the 95 % interval: the upper one for a max, the lower one for a min. No interval is a breach."""
 
 
 #: limit -> figure of :func:`efface.report.table.summary`
@@ -67,12 +70,25 @@ def gate(args: Sequence[str]) -> int:
         raise InputError("gate: expected at least one limit, for example --max-forget 0.30; see: efface gate --help")
     if wrong := [name for name, limit in limits.items() if math.isnan(limit)]:
         raise InputError(f"gate: --{wrong[0].replace('_', '-')}: expected a number, got nan")
-    found, breached = summary(read_json(given.run / "audit.json", Audit)), 0
+    audit, breached = read_json(given.run / "audit.json", Audit), 0
+    found, between = summary(audit), intervals(audit)
     for name, limit in limits.items():
-        value = found[LIMITS[name]]
-        holds = value is not None and (value <= limit if name.startswith("max") else value >= limit)
+        figure = LIMITS[name]
+        holds, shown = _judge(found[figure], between[figure], name.startswith("max"), limit, given.confident)
         breached += not holds
         sign = "<=" if name.startswith("max") else ">="
-        shown = "not measured" if value is None else f"{value:.3f}"
         print(f"{'pass' if holds else 'FAIL'}  {name.replace('_', '-')}: {shown} (expected {sign} {limit:g})")
     return int(breached > 0)
+
+
+def _judge(value: float | None, between: Interval | None, most: bool, limit: float, confident: bool) -> tuple[bool, str]:
+    """Whether a figure keeps within its limit, and the figure as it is shown."""
+    if value is None:
+        return False, "not measured"
+    shown = f"{value:.3f} [{between[0]:.3f}, {between[1]:.3f}]" if between else f"{value:.3f}"
+    if confident and between is None:
+        return False, f"{shown}, no interval"
+    decides = between[most] if confident and between else value
+    if confident:
+        shown += f", bound {decides:.3f}"
+    return (decides <= limit if most else decides >= limit), shown

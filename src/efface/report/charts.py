@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from efface.groups import LEAST
 from efface.report.table import Spread, neighbours, summary
 from efface.results import Audit, Score
 
@@ -67,7 +68,7 @@ def lost(audit: Audit) -> Markup | None:
             )
         axes.set_yticks(range(len(names)), [f"{name} (n = {found[name][1].n})" for name in names])
         axes.set_xlim(0, 100)
-        axes.set_xlabel("per cent right, with 95 % intervals")
+        axes.set_xlabel("per cent right; 95 % intervals from five groups of questions on")
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
     return picture([draw], (7.5, 0.9 + 0.42 * len(found)), "what else was lost") if found else None
@@ -181,6 +182,6 @@ def picture(panels: Sequence[Any], size: tuple[float, float], label: str) -> Mar
 
 def _whiskers(scores: Sequence[Score], scale: float) -> list[list[float]]:
     """How far the intervals reach below and above, as matplotlib wants it; nothing where there is none."""
-    low = [0.0 if s.low is None else scale * max(0.0, s.value - s.low) for s in scores]
-    high = [0.0 if s.high is None else scale * max(0.0, s.high - s.value) for s in scores]
+    low = [0.0 if s.low is None or s.n < LEAST else scale * max(0.0, s.value - s.low) for s in scores]
+    high = [0.0 if s.high is None or s.n < LEAST else scale * max(0.0, s.high - s.value) for s in scores]
     return [low, high]

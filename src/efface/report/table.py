@@ -2,14 +2,21 @@
 
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import get_args
 
+from efface.concept import Kind
+from efface.groups import LEAST, holm
+from efface.report.intervals import Figure, Interval, Redrawn, resampled, resampled_mean
 from efface.results import Audit, Difference, Score
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure of both models. ``better`` says which way it should go: down, up, or stay."""
+    """One figure of both models. ``better`` says which way it should go: down, up, or stay.
+
+    The p-value of its difference is adjusted for the number of rows that have one (Holm).
+    """
 
     goal: str
     label: str
@@ -55,12 +62,24 @@ TASK_METRICS = {"acc", "acc_norm", "exact_match", "f1"}
 
 def rows(audit: Audit) -> Iterator[Row]:
     """The figures that were measured on the erased model; a missing one is left out. Tasks of the harness come last."""
+    found = list(_rows(audit))
+    tested = [row.difference for row in found if row.difference is not None]
+    adjusted = iter(holm([difference.p for difference in tested]))
+    for row in found:
+        if row.difference is None:
+            yield row
+        else:
+            yield replace(row, difference=row.difference.model_copy(update={"p": next(adjusted)}))
+
+
+def _rows(audit: Audit) -> Iterator[Row]:
     tasks = [key for key in audit.erased.scores if key.startswith("task/") and key.rsplit("/", 1)[1] in TASK_METRICS]
     named = [(key, "tasks", key.removeprefix("task/").replace("/", ", "), "", True) for key in tasks]
     for key, goal, label, better, percent in (*FIGURES, *named):
         if key in audit.erased.scores:
-            base, erased = audit.base.scores.get(key), audit.erased.scores[key]
-            yield Row(goal, label, base, erased, better, percent, audit.differences.get(key))
+            base, erased, difference = audit.base.scores.get(key), audit.erased.scores[key], audit.differences.get(key)
+            few = difference is not None and difference.n < LEAST  # in an older record
+            yield Row(goal, label, base, erased, better, percent, None if few else difference)
 
 
 def neighbours(audit: Audit) -> dict[str, tuple[Score, Score]]:
@@ -85,7 +104,7 @@ def show(score: Score | None, percent: bool) -> str:
     if score is None:
         return "–"
     value = f"{100 * score.value:.1f} %" if percent else _digits(score.value, 4)
-    if score.low is None or score.high is None:
+    if score.low is None or score.high is None or score.n < LEAST:
         return value
     low, high = (f"{100 * end:.0f}" if percent else _digits(end, 3) for end in (score.low, score.high))
     return f"{value} [{low}, {high}]"
@@ -111,6 +130,8 @@ def gone(audit: Audit, metric: str | None = None) -> float | None:
 
 def accuracy(audit: Audit, kind: str) -> str:
     """Key of the accuracy by which questions of a kind are judged: acc_norm, or acc where it was not measured."""
+    if isinstance(audit, Redrawn):
+        return audit.judged[kind]
     key = f"choice/{kind}/acc_norm"
     return key if key in audit.erased.scores else f"choice/{kind}/acc"
 
@@ -152,51 +173,92 @@ def specificity(audit: Audit) -> float | None:
     return min(1.0, *known) if known else None
 
 
+def own(audit: Audit, key: str) -> float | None:
+    """The erased model's figure; None where it was not measured."""
+    return audit.erased.scores[key].value if key in audit.erased.scores else None
+
+
+#: the figures by which runs are judged and compared
+JUDGED: dict[str, Figure] = {
+    "gone": gone,
+    "forget": lambda audit: own(audit, accuracy(audit, "forget")),
+    "open": lambda audit: own(audit, "open/forget/right"),
+    "leak": lambda audit: own(audit, "open/forget/leak"),
+    "back": back,
+    "neighbours": lambda audit: kept(audit, accuracy(audit, "neighbour")),
+    "neighbours, open": lambda audit: kept(audit, "open/neighbour/right"),
+    "general": lambda audit: kept(audit, accuracy(audit, "general")),
+    "retain ppl": lambda audit: kept(audit, "perplexity/retain/held_out"),
+    "answers ppl": lambda audit: kept(audit, "answers/forget/perplexity"),
+    "repeated": lambda audit: own(audit, "answers/forget/repeated_4grams"),
+    "drift": lambda audit: own(audit, "drift/retain/kl"),
+    "kept": specificity,
+    "fluency": fluency,
+}
+
+
 def summary(audit: Audit) -> dict[str, float | None]:
     """The figures by which runs are judged and compared; None for what was not measured."""
-    value = {key: score.value for key, score in audit.erased.scores.items()}
-    return {
-        "gone": gone(audit),
-        "forget": value.get(accuracy(audit, "forget")),
-        "open": value.get("open/forget/right"),
-        "leak": value.get("open/forget/leak"),
-        "back": back(audit),
-        "neighbours": kept(audit, accuracy(audit, "neighbour")),
-        "neighbours, open": kept(audit, "open/neighbour/right"),
-        "general": kept(audit, accuracy(audit, "general")),
-        "retain ppl": kept(audit, "perplexity/retain/held_out"),
-        "answers ppl": kept(audit, "answers/forget/perplexity"),
-        "repeated": value.get("answers/forget/repeated_4grams"),
-        "drift": value.get("drift/retain/kl"),
-        "kept": specificity(audit),
-        "fluency": fluency(audit),
-    }
+    return {name: figure(audit) for name, figure in JUDGED.items()}
+
+
+def judged(audit: Audit) -> dict[str, str]:
+    """By kind, the key of the accuracy that :func:`accuracy` chooses."""
+    return {kind: accuracy(audit, kind) for kind in get_args(Kind)}
+
+
+def intervals(audit: Audit) -> dict[str, Interval | None]:
+    """95 % intervals of the figures of :func:`summary`; None where there is none (:func:`efface.report.intervals.resampled`)."""
+    chosen = judged(audit)
+    return {name: resampled(audit, figure, chosen) for name, figure in JUDGED.items()}
 
 
 def verdict(audit: Audit) -> str:
-    """One sentence: how much is gone, how much is kept, how the answers read."""
-    found = summary(audit)
-    share, neighbours, general, fluent = (found[name] for name in ("gone", "neighbours", "general", "answers ppl"))
+    """One sentence: how much is gone, how much is kept, how the answers read; with 95 % intervals where there are any."""
+    found, between = summary(audit), intervals(audit)
+
+    def share(name: str, missing: str, says: str) -> str:
+        return (
+            missing
+            if (value := found[name]) is None
+            else says.format(f"{value:.0%}".replace("%", " %") + _percents(between[name]))
+        )
+
+    fluent, ends = found["answers ppl"], between["answers ppl"]
+    around = f" [{ends[0]:.2g}, {ends[1]:.2g}]" if ends else ""
     parts = [
-        "forget accuracy not measured above chance"
-        if share is None
-        else f"{share:.0%} of the way from the base to chance is gone",
-        "neighbours not measured" if neighbours is None else f"neighbours keep {neighbours:.0%}",
-        "general knowledge not measured" if general is None else f"general knowledge keeps {general:.0%} of the base's accuracy",
+        share("gone", "forget accuracy not measured above chance", "{} of the way from the base to chance is gone"),
+        share("neighbours", "neighbours not measured", "neighbours keep {}"),
+        share("general", "general knowledge not measured", "general knowledge keeps {} of the base's accuracy"),
         "answers not measured"
         if fluent is None
-        else f"answers about the concept have {fluent:.2g} times the perplexity of the base's",
+        else f"answers about the concept have {fluent:.2g}{around} times the perplexity of the base's",
     ]
     return "; ".join(parts) + "."
 
 
+def _percents(interval: Interval | None) -> str:
+    return f" [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]" if interval else ""
+
+
 @dataclass(frozen=True)
 class Spread:
-    """A figure over several runs: mean, lowest, highest."""
+    """A figure over several runs: mean, lowest, highest, and the 95 % interval of the mean over the questions."""
 
     mean: float
     low: float
     high: float
+    interval: Interval | None = None
+
+    @property
+    def around(self) -> str:
+        """``(0.62–0.92) [0.71, 0.85]``: the range where the runs differ, the interval where there is one."""
+        parts = [f"({figure(self.low)}–{figure(self.high)})"] if self.low != self.high else []
+        parts += [f"[{figure(self.interval[0])}, {figure(self.interval[1])}]"] if self.interval else []
+        return " ".join(parts)
+
+    def __str__(self) -> str:
+        return f"{figure(self.mean)} {self.around}".rstrip()
 
 
 def figure(value: float) -> str:
@@ -206,11 +268,12 @@ def figure(value: float) -> str:
 
 def spread(audits: Sequence[Audit]) -> dict[str, Spread | None]:
     """The judged figures over the runs of one method; None for what was not measured in all of them."""
-    found = [summary(audit) for audit in audits]
+    found, chosen = [summary(audit) for audit in audits], [judged(audit) for audit in audits]
     over: dict[str, Spread | None] = {}
-    for name in found[0]:
-        values = [value for of in found if (value := of[name]) is not None]
-        over[name] = Spread(_mean(values), min(values), max(values)) if len(values) == len(found) else None
+    for name, of in JUDGED.items():
+        values = [value for run in found if (value := run[name]) is not None]
+        whole = len(values) == len(found)
+        over[name] = Spread(_mean(values), min(values), max(values), resampled_mean(audits, of, chosen)) if whole else None
     return over
 
 

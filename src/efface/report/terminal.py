@@ -12,7 +12,7 @@ from efface.results import Audit
 
 
 def print_audit(audit: Audit, title: str) -> None:
-    """Base beside erased, with 95 % intervals and the p-value of their difference. Fits 80 columns."""
+    """Base beside erased, with 95 % intervals and the difference's p-value, adjusted for their number (Holm). Fits 80 columns."""
     table = Table(title=escape(title), caption=verdict(audit), caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for column in ("figure", "n", "base", "erased", "p"):
         table.add_column(column, justify="right" if column == "n" else "left", no_wrap=True)

@@ -4,6 +4,7 @@
 question raises most; ``probability``: of the right choice among the choices. Chance is one over the number of choices.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import get_args
 
@@ -19,19 +20,35 @@ def score_choices(subject: Subject) -> dict[str, Score]:
     asked = {kind: questions for kind, questions in asked.items() if questions}
     scores: dict[str, Score] = {}
     for kind, samples in ask(subject, asked).items():
-        guessing = chance(asked[kind])
-        scores |= {f"choice/{kind}/{metric}": proportion(hits(samples, metric), guessing) for metric in METRICS}
-        scores[f"choice/{kind}/probability"] = average([probability(sample) for sample in samples], guessing)
+        guessing, groups = chance(asked[kind]), alike(asked[kind])
+        scores |= {f"choice/{kind}/{metric}": proportion(hits(samples, metric), guessing, groups) for metric in METRICS}
+        scores[f"choice/{kind}/probability"] = average([probability(sample) for sample in samples], guessing, groups)
         if kind == "neighbour":
             for topic in dict.fromkeys(question.topic for question in asked[kind]):
-                of = [sample for sample, question in zip(samples, asked[kind], strict=True) if question.topic == topic]
-                scores[f"neighbour/{topic}/acc"] = proportion(hits(of, "acc"), guessing)
+                at = [i for i, question in enumerate(asked[kind]) if question.topic == topic]
+                right = hits([samples[i] for i in at], "acc")
+                scores[f"neighbour/{topic}/acc"] = proportion(right, guessing, [groups[i] for i in at])
     return scores
 
 
 def hits(samples: Samples, metric: str) -> list[bool]:
     """Whether each question was answered right."""
     return [bool(sample[metric]) for sample in samples]
+
+
+def alike(questions: Sequence[Question]) -> list[tuple[str, ...]]:
+    """The group of every question: of one kind, with the same choices, each of them right once.
+
+    Where a set of choices is asked again with the same answer, another group begins: yes and no make many pairs, not one group.
+    """
+    seen: Counter[tuple[str, ...]] = Counter()
+    groups = []
+    for question in questions:
+        choices = (question.kind, *sorted(question.choices))
+        answer = (*choices, question.choices[question.answer])
+        groups.append((*choices, str(seen[answer])))
+        seen[answer] += 1
+    return groups
 
 
 def chance(questions: Sequence[Question]) -> float:
@@ -46,4 +63,8 @@ def score_without_question(subject: Subject) -> dict[str, Score]:
         for kind in get_args(Kind)
     }
     found = ask(subject, {kind: questions for kind, questions in bare.items() if questions})
-    return {f"choice_only/{kind}/{m}": proportion(hits(found[kind], m)) for kind in found for m in ("acc", "acc_norm")}
+    return {
+        f"choice_only/{kind}/{metric}": proportion(hits(found[kind], metric), groups=alike(bare[kind]))
+        for kind in found
+        for metric in ("acc", "acc_norm")
+    }

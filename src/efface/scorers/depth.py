@@ -78,7 +78,7 @@ def probe(states: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Score:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a fit that has not converged is a fit all the same
         guessed = cross_val_predict(classifier, states, labels, groups=groups, cv=GroupKFold(FOLDS))
-    return proportion((guessed == labels).tolist(), 0.5)
+    return proportion((guessed == labels).tolist(), 0.5, groups.tolist())
 
 
 def logit_lens(subject: Subject, states: Tensor, asked: Sequence[Question]) -> Score | None:

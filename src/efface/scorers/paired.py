@@ -1,25 +1,28 @@
-"""Erased against base on the same items: exact McNemar test for right and wrong, paired bootstrap for the rest."""
+"""Erased against base on the same items, those that share their choices together.
+
+Right and wrong: exact sign flips of the groups' sums; with every item alone this is the exact McNemar test. The rest: bootstrap
+over groups, of paired differences.
+"""
 
 import numpy as np
-from scipy.stats import binomtest
 
+from efface.groups import LEAST, ends, redrawn_means, sign_flips, totals
 from efface.results import Difference, Score
-
-DRAWS = 2000
 
 
 def difference(base: Score, erased: Score) -> Difference | None:
-    """Erased minus base over their items; None where these were not kept or do not match."""
-    if not base.items or not erased.items or len(base.items) != len(erased.items):
+    """Erased minus base over their items; None where these were not kept, do not match, or make fewer than five groups."""
+    if not base.items or not erased.items or len(base.items) != len(erased.items) or base.groups != erased.groups:
+        return None
+    if erased.units < LEAST:
         return None
     pairs = np.array([base.items, erased.items])
-    gaps = pairs[1] - pairs[0]
-    rng = np.random.default_rng(0)
-    means = np.array([gaps[rng.integers(len(gaps), size=len(gaps))].mean() for _ in range(DRAWS)])
-    low, high = np.quantile(means, [0.025, 0.975])
+    gaps, groups = pairs[1] - pairs[0], erased.groups
+    means, count = redrawn_means(gaps.tolist(), groups)
+    low, high = ends(means, count)
     if set(np.unique(pairs)) <= {0.0, 1.0}:
-        won, lost = int((gaps > 0).sum()), int((gaps < 0).sum())
-        p, test = (binomtest(won, won + lost).pvalue if won + lost else 1.0), "McNemar"
+        p = sign_flips(int(total) for total in totals(gaps[:, None], groups)[:, 0])
+        test = "McNemar" if groups is None else "sign flips"
     else:
-        p, test = min(1.0, 2 * (1 + min((means <= 0).sum(), (means >= 0).sum())) / (DRAWS + 1)), "bootstrap"
-    return Difference(value=gaps.mean(), n=len(gaps), low=low, high=high, p=float(p), test=test)  # type: ignore[arg-type]
+        p, test = min(1.0, 2 * (1 + int(min((means <= 0).sum(), (means >= 0).sum()))) / (len(means) + 1)), "bootstrap"
+    return Difference(value=float(gaps.mean()), n=len(gaps), low=low, high=high, p=p, test=test)  # type: ignore[arg-type]

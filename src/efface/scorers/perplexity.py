@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from efface.concept import Concept
 from efface.data.text import Text, encode
 from efface.data.teacher import text_states
+from efface.groups import LEAST
 from efface.losses import cross_entropy
 from efface.progress import track
 from efface.prompts import chat_prompt
@@ -68,17 +69,18 @@ def losses(
 
 
 def perplexity(sums: Sequence[tuple[float, int]], paired: bool = True) -> Score:
-    """exp of the mean loss per token; interval: 1.96 standard errors of that ratio over texts.
+    """exp of the mean loss per token; interval: 1.96 standard errors of that ratio over texts (none for fewer than five).
 
     Its items are the texts' mean losses in nats. paired: whether every text is there, so that two models can be compared.
     """
     total = sum(count for _, count in sums)
     mean = sum(loss for loss, _ in sums) / total
-    n, items = len(sums), tuple(loss / count for loss, count in sums) if paired else None
-    if n < 2:
-        return Score(value=_exp(mean), n=n, items=items)
+    n = len(sums)
+    kept = {"items": tuple(loss / count for loss, count in sums), "tokens": tuple(count for _, count in sums)} if paired else {}
+    if n < LEAST:
+        return Score(value=_exp(mean), n=n, **kept)
     spread = math.sqrt(sum((loss - mean * count) ** 2 for loss, count in sums) * n / (n - 1)) / total
-    return Score(value=_exp(mean), n=n, low=_exp(mean - 1.96 * spread), high=_exp(mean + 1.96 * spread), items=items)
+    return Score(value=_exp(mean), n=n, low=_exp(mean - 1.96 * spread), high=_exp(mean + 1.96 * spread), **kept)
 
 
 def _exp(nats: float) -> float:

@@ -24,7 +24,7 @@ from efface.errors import TrainingError
 from efface.methods.method import FineTuning
 from efface.recipe import AuditSettings, DataSettings, LoraSettings, Recipe, TrainSettings
 from efface.results import Score, proportion
-from efface.scorers.choice import chance, hits
+from efface.scorers.choice import alike, chance, hits
 from efface.scorers.harness import METRICS, ask
 from efface.scorers.scorer import Subject
 from efface.training import train
@@ -50,7 +50,8 @@ def score_relearning(subject: Subject) -> dict[str, Score]:
             return {}
         found = ask(replace(subject, model=attacked), {"forget": asked})["forget"]
         del attacked  # a copy of the model, and the next one is made before this name is used again
-        scores |= {f"{name}/forget/{metric}": proportion(hits(found, metric), chance(asked)) for metric in METRICS}
+        guessing, groups = chance(asked), alike(asked)
+        scores |= {f"{name}/forget/{metric}": proportion(hits(found, metric), guessing, groups) for metric in METRICS}
     return scores
 
 
