@@ -4,13 +4,15 @@ Source: arXiv 2410.02760, section 4; the formula itself is :func:`efface.targets
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import (
     DynamicCache,
+    GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
     NoRepeatNGramLogitsProcessor,
@@ -20,7 +22,7 @@ from transformers import (
 
 from efface.caches import Ids, left_pad, require_cache, roomy_cache
 from efface.concept import Concept
-from efface.models import teacher
+from efface.models import bare, teacher
 from efface.prompts import prefix, without_prefix
 from efface.targets import SparseTarget, erased_logprobs
 
@@ -142,6 +144,19 @@ def sample(
     options = {"pad_token_id": tokenizer.pad_token_id, **options}
     out: Any = model.generate(input_ids=ids, attention_mask=mask, logits_processor=LogitsProcessorList(processors), **options)
     return [_until(row, end_tokens(model, tokenizer)) for row in out[:, ids.shape[1] :].tolist()]
+
+
+@contextmanager
+def plain_generation(model: nn.Module) -> Iterator[None]:
+    """Of the model's generation config only what changes no answer but its end, for as long as the context lasts."""
+    whole = bare(model)
+    own = whole.generation_config
+    names = ("bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
+    whole.generation_config = GenerationConfig(**{name: getattr(own, name) for name in names})
+    try:
+        yield
+    finally:
+        whole.generation_config = own
 
 
 @torch.no_grad()

@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "erase": {"weight": 1.0, "target": "tilted", "keyness": 0.0, "eta": 500.0, "schedule": "constant", "top_k": None},
         "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
-        "data": {"chat": 0.0, "forms": 0, "kept": 0},
+        "data": {"chat": 0.0, "forms": 0, "kept": 0, "neighbours": 0},
         "train": {"batch_size": 1, "accumulation": 4, "lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
     },
     "reference": {
@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "erase": {"weight": 1.0, "target": "tilted", "keyness": 0.0, "temperature": 1.2, "float64": True},
         "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
         "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100, "sees_prompt": False, "train_deflection": True},
-        "data": {"chat": 0.0, "forms": 0, "kept": 0},
+        "data": {"chat": 0.0, "forms": 0, "kept": 0, "neighbours": 0},
         "train": {
             "batch_size": 1,
             "accumulation": 4,

@@ -19,7 +19,7 @@ from efface.reading import load_yaml, one_line
 BEFORE: dict[str, Any] = {
     "erase": {"alike": 0.0},
     "fluency": {"target": "hard", "brief": 0, "ratio": 1, "source": "tilted"},
-    "data": {"forms": 0, "kept": 0},
+    "data": {"forms": 0, "kept": 0, "neighbours": 0},
 }
 
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
@@ -203,7 +203,12 @@ class DataSettings(Settings):
         description="In how many forms each forget passage is shown: as it stands, behind other text, as question and answer, in "
         "chat; retain passages likewise. 0: as passages only.",
     )
-    kept: int = Field(160, ge=0, description="Answers of the teacher about other things among the retain texts.")
+    kept: int = Field(320, ge=0, description="Answers of the teacher about other things among the retain texts.")
+    neighbours: int = Field(
+        64,
+        ge=0,
+        description="Passages that the teacher writes about neighbours of the concept, where the retain texts have none near it.",
+    )
     forget_chat: float = Field(0.0, ge=0, le=1, description="The same share of forget texts.")
     store_top_k: int = Field(
         128, gt=0, description="Tokens kept for each stored target; the mass of the others is kept as one number."

@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig
-
 from efface.caches import Ids
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
@@ -18,7 +16,7 @@ from efface.data.questions import questions
 from efface.data.store import Store, Tensors
 from efface.data.strangers import Exchange, Piece, holds, pair
 from efface.data.teacher import retain_targets
-from efface.guidance import end_tokens, sample
+from efface.guidance import end_tokens, plain_generation, sample
 from efface.models import Loaded, bare, teacher
 from efface.prompts import chat_prompt
 from efface.recipe import FluencySettings
@@ -26,6 +24,7 @@ from efface.targets import SparseTarget
 
 BATCH = 32
 SHORTEST = 8  # tokens of an answer
+REPEAT = 4  # tokens that no answer has twice
 KEPT = 48  # tokens of an answer about another thing, at most
 #: letters that an invented word must begin with to be taken for it: small models misspell the others
 ALIKE, SPELLED = 3, 4
@@ -49,28 +48,19 @@ def answers(
     """
     tokenizer, ends = loaded.tokenizer, end_tokens(bare(loaded.model), loaded.tokenizer)
     end = end_of_answer(tokenizer, ends)
-    config = GenerationConfig(
-        max_new_tokens=tokens,
-        do_sample=True,
-        temperature=temperature,
-        top_p=0.95,
-        top_k=0,
-        no_repeat_ngram_size=4,
-        eos_token_id=sorted(ends),
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    how = {"max_new_tokens": tokens, "do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0, "no_repeat_ngram_size": REPEAT}
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
 
     def build(batch: int) -> Tensors:
-        with teacher(loaded.model) as base, torch.random.fork_rng():
+        with teacher(loaded.model) as base, plain_generation(base), torch.random.fork_rng():
             torch.manual_seed(seed + batch)
-            said = sample(base, tokenizer, [prompts[i] for i in batches[batch]], generation_config=config)
+            said = sample(base, tokenizer, [prompts[i] for i in batches[batch]], **how)
         said = [_cut(ids, tokens, brief, end, tokenizer.decode) for ids in said]
         lengths = torch.tensor([len(ids) for ids in said])
         return {"tokens": torch.tensor([token for ids in said for token in ids], dtype=torch.int32), "lengths": lengths}
 
-    common = {"tokens": tokens, "brief": brief, "temperature": temperature, "seed": seed, "over": OVER.pattern, "ends": sorted(ends)}
+    common = {**how, "brief": brief, "seed": seed, "over": OVER.pattern, "ends": sorted(ends)}
     parts = [{"rows": [prompts[i] for i in batch], "batch": n, **common} for n, batch in enumerate(batches)]
     found: dict[int, Ids] = {}
     for batch, entry in zip(batches, store.entries("answers", parts, build), strict=True):
@@ -124,7 +114,20 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         texts.append(Text(before + theirs, len(before)))
         kept.append((chat_prompt(tokenizer, row.question), ours, shared))
     soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, soft=True, k=k)
-    return [_example(*row, of) for row, of in zip(kept, soft, strict=True)]
+    return [_example(*row, without_repeats(of, text.ids[text.start :])) for row, of, text in zip(kept, soft, texts, strict=True)]
+
+
+def without_repeats(target: SparseTarget, ids: Ids, n: int = REPEAT) -> SparseTarget:
+    """The target without what would complete the same n tokens a second time in the text ``ids``; normalised again."""
+    logprobs, seen = target.logprobs.clone(), dict[tuple[int, ...], set[int]]()
+    for i in range(len(ids)):
+        before = tuple(ids[max(0, i - n + 1) : i])
+        if followed := seen.get(before):
+            logprobs[i][torch.isin(target.ids[i], torch.tensor(sorted(followed), dtype=target.ids.dtype))] = -torch.inf
+        if len(before) == n - 1:
+            seen.setdefault(before, set()).add(ids[i])
+    mass = (logprobs.exp().sum(-1) + target.tail).clamp(min=1e-9)
+    return SparseTarget(target.ids, logprobs - mass.log()[:, None], target.tail / mass)
 
 
 def _example(context: Ids, ids: Ids, shared: Sequence[tuple[int, int]], soft: SparseTarget) -> Example:
@@ -178,7 +181,7 @@ def keep_answering(loaded: Loaded, corpora: Corpora, store: Store, count: int) -
     if not count:
         return []
     tokenizer, rng = loaded.tokenizer, random.Random(f"kept {corpora.settings.seed}")
-    asked = questions(corpora.other_subjects(), count, rng)
+    asked = questions(corpora.other_subjects(count), count, rng)
     context = [chat_prompt(tokenizer, question) for question in asked]
     said = answers(loaded, store, context, tokens=KEPT, brief=KEPT // 2, temperature=0.5, seed=corpora.settings.seed)
     texts = []

@@ -1,7 +1,6 @@
 """The forget and retain corpora: which passages, in which forms, as token ids; and which words are the concept's own."""
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage, general_passages
 from efface.data.forms import Forms, Shown
+from efface.data.keyness import NAME
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode
 from efface.data.words import concept_words, subjects
@@ -28,12 +28,12 @@ class Corpora:
     @cached_property
     def forget(self) -> list[Passage]:
         """What is to be forgotten."""
-        return self._drawn("forget", self.settings.forget_texts)
+        return self.drawn("forget", random.Random(self.settings.seed))
 
     @cached_property
     def retain(self) -> list[Passage]:
         """What is to be kept."""
-        return [*self._drawn("retain", self.settings.retain_texts), *self.written]
+        return [*self.drawn("retain", random.Random(self.settings.seed)), *self.written]
 
     @cached_property
     def others(self) -> list[str]:
@@ -54,10 +54,18 @@ class Corpora:
         """What can be asked about the concept."""
         return subjects(self.concept.manifest, self.forget, self.words)
 
-    def other_subjects(self) -> list[str]:
-        """What can be asked about everything else: neighbours before all, the topics of the retain passages and of general ones."""
-        topics = [passage.topic for passage in (*self.retain, *general_passages()) if passage.topic]
-        return [topic for topic in dict.fromkeys(topics) if not holds(topic, self.words)]
+    def other_subjects(self, count: int) -> list[str]:
+        """So many things to ask about that are not the concept: of every retain passage its topic or a name in it.
+
+        So what many of the passages are about, as neighbours of the concept are, is asked about often.
+        """
+        rng, found = random.Random(f"others {self.settings.seed}"), list[str]()
+        passages = [*self.retain, *rng.sample(general := general_passages(), len(general))]
+        for passage in rng.sample(passages, len(passages)) * (1 + 2 * count // len(passages)):
+            about = [*filter(None, [passage.topic]), *NAME.findall(passage.text)]
+            if about and not holds(chosen := rng.choice([about[0], *about]), self.words):
+                found.append(chosen)
+        return found[:count]
 
     def shown(self, corpus: Literal["forget", "retain"], chat: bool) -> list[Shown]:
         """The passages of a corpus in ``settings.forms`` forms each; twice as many retain passages as forget ones need only one."""
@@ -68,29 +76,25 @@ class Corpora:
         each = 1 if len(self.retain) >= 2 * len(self.forget) else self.settings.forms
         return Forms(self.retain, "this and that", sentences).draw(each, rng, chat)
 
-    def _drawn(self, corpus: Literal["forget", "retain"], most: int | None) -> list[Passage]:
+    def drawn(self, corpus: Literal["forget", "retain"], rng: random.Random) -> list[Passage]:
+        """The passages of a corpus, or as many of them as the settings allow."""
         passages = self.concept.texts(corpus, "train")
-        rng = random.Random(self.settings.seed)
+        most = self.settings.forget_texts if corpus == "forget" else self.settings.retain_texts
         return passages if most is None or most >= len(passages) else rng.sample(passages, most)
 
 
-def training_texts(concept: Concept, tokenizer: PreTrainedTokenizerBase, settings: DataSettings) -> tuple[list[Text], list[Text]]:
+def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Text], list[Text]]:
     """The forget and retain texts to train on. Raises ConceptError for a text that is too short."""
+    settings, rng = corpora.settings, random.Random(corpora.settings.seed)
     if settings.forms:
-        corpora = Corpora(concept, settings)
-        return texts_in_forms(corpora, "forget", tokenizer), texts_in_forms(corpora, "retain", tokenizer)
-    rng = random.Random(settings.seed)
-
-    def presented(corpus: Literal["forget", "retain"], most: int | None, chat: float) -> list[Text]:
-        return [_present(passage, tokenizer, settings, chat, rng) for passage in _draw(concept.texts(corpus, "train"), most, rng)]
-
+        return _in_forms(corpora, "forget", tokenizer), _in_forms(corpora, "retain", tokenizer)
     return (
-        presented("forget", settings.forget_texts, settings.forget_chat),
-        presented("retain", settings.retain_texts, settings.chat),
+        [_present(passage, tokenizer, settings, settings.forget_chat, rng) for passage in corpora.drawn("forget", rng)],
+        [_present(passage, tokenizer, settings, settings.chat, rng) for passage in [*corpora.drawn("retain", rng), *corpora.written]],
     )
 
 
-def texts_in_forms(corpora: Corpora, corpus: Literal["forget", "retain"], tokenizer: PreTrainedTokenizerBase) -> list[Text]:
+def _in_forms(corpora: Corpora, corpus: Literal["forget", "retain"], tokenizer: PreTrainedTokenizerBase) -> list[Text]:
     """The passages of a corpus in all forms, as token ids."""
     texts = []
     for shown in corpora.shown(corpus, tokenizer.chat_template is not None):
@@ -99,10 +103,6 @@ def texts_in_forms(corpora: Corpora, corpus: Literal["forget", "retain"], tokeni
         if len(context) + len(ids) > max(len(context), 1):
             texts.append(Text(context + ids, max(len(context), 1)))
     return texts
-
-
-def _draw(passages: Sequence[Passage], most: int | None, rng: random.Random) -> list[Passage]:
-    return list(passages) if most is None or most >= len(passages) else rng.sample(passages, most)
 
 
 def _present(

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from efface.concept import Concept
 from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.answers import stranger_examples
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import training_texts
 from efface.data.estranged import OWN, WEIGHT, estranged_examples
 from efface.data.text import Text
 from efface.data.fluency import sample_fluency
@@ -75,7 +75,7 @@ class ELM(Method):
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
         k, seed = recipe.data.store_top_k, recipe.data.seed
         if recipe.erase.target == "stranger":
-            corpora = Corpora(concept, recipe.data)
+            corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
             options = {"most": recipe.data.max_tokens, "k": k, "marginal": recipe.erase.marginal, "seed": seed}
             return estranged_examples(loaded, store, shown, corpora.words, corpora.inventor, **options)
@@ -145,7 +145,7 @@ class ELM(Method):
 
     def _mean(self, loaded: Loaded, concept: Concept, store: Store) -> Tensor:
         """What the frozen model says on one concept's retain texts on average."""
-        _, texts = training_texts(concept, loaded.tokenizer, self.recipe.data)
+        _, texts = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
         pad, k = loaded.tokenizer.pad_token_id, self.recipe.data.store_top_k
         targets = retain_targets(loaded.model, store, texts, pad, soft=True, k=k)
         return mean_prediction(targets, loaded.model.get_input_embeddings().weight.shape[0])
@@ -153,14 +153,14 @@ class ELM(Method):
     def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Both corpora, and the sampled fluency texts."""
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
-        forget, retain = training_texts(concept, loaded.tokenizer, recipe.data)
+        forget, retain = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
         key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
         if recipe.erase.keyness and "erase" in examples:
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
         if recipe.fluency.weight and recipe.fluency.texts and strangers:
             settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
-            corpora = Corpora(concept, recipe.data)
+            corpora = self.corpora(loaded, concept, store)
             examples["fluency"] = stranger_examples(loaded, store, corpora, settings, recipe.data.store_top_k)
         elif recipe.fluency.weight and recipe.fluency.texts:
             towards = recipe.erase.action == "enhance"

@@ -16,6 +16,7 @@ from efface.data.collate import TERMS, Example, next_token_example, only_terms, 
 from efface.data.answers import keep_answering
 from efface.data.corpora import Corpora, training_texts
 from efface.data.text import Text
+from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
 from efface.data.teacher import retain_targets
 from efface.losses import Head, LossTerms, cross_entropy, mean_over_texts
@@ -103,6 +104,7 @@ class Method:
     def __init__(self, recipe: Recipe, retain: Retain | None = None) -> None:
         self.recipe, self.retain = recipe, retain or Retain(recipe)
         self.options: Any = self.Options.model_validate(recipe.options)
+        self._corpora: dict[str, Corpora] = {}
 
     def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
         """The forget texts with their targets, by default their own next tokens; empty: no erase term."""
@@ -132,14 +134,24 @@ class Method:
         prepared = [(self.prepare_one(loaded, part, store, weight / total), weight) for part, weight in concept.parts]
         return {term: weighted([(terms[term], weight) for terms, weight in prepared]) for term in prepared[0][0]}
 
+    def corpora(self, loaded: Loaded, concept: Concept, store: Store) -> Corpora:
+        """The passages of a concept, those that the frozen model writes about its neighbours among them."""
+        if concept.digest not in self._corpora:
+            data, written = self.recipe.data, ()
+            if data.neighbours and not has_neighbours(concept):
+                written = write_neighbours(loaded, store, concept, data.neighbours, data.seed)
+            self._corpora[concept.digest] = Corpora(concept, data, written)
+        return self._corpora[concept.digest]
+
     def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Examples of one concept; a term of weight 0 is left out. share: of this concept among several."""
-        forget, retain = training_texts(concept, loaded.tokenizer, self.recipe.data)
+        passages = self.corpora(loaded, concept, store)
+        forget, retain = training_texts(passages, loaded.tokenizer)
         corpora: dict[str, Sequence[Example]] = {}
         if self.recipe.erase.weight:
             corpora["erase"] = self.examples(loaded, forget, concept, store)
         if self.recipe.retain.weight:
-            kept = keep_answering(loaded, Corpora(concept, self.recipe.data), store, round(self.recipe.data.kept * share))
+            kept = keep_answering(loaded, passages, store, round(self.recipe.data.kept * share))
             corpora["retain"] = self.retain.examples(loaded, [*retain, *kept], store)
         return {term: rows for term, rows in corpora.items() if rows}
 

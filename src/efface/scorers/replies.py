@@ -1,15 +1,10 @@
 """Answers in the model's chat format, in batches: what the scorers of free text share."""
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-from torch import nn
-from transformers import GenerationConfig
-
-from efface.guidance import sample
-from efface.models import bare
+from efface.guidance import plain_generation, sample
 from efface.progress import track
 from efface.prompts import chat_prompt
 from efface.scorers.scorer import Subject
@@ -37,19 +32,6 @@ def replies(subject: Subject, questions: Sequence[str], tokens: int, what: str, 
             )
             found.update(zip(rows, new, strict=True))
     return [found[i] for i in range(len(prompts))]
-
-
-@contextmanager
-def plain_generation(model: nn.Module) -> Iterator[None]:
-    """Of the model's generation config only what changes no answer but its end, for as long as the context lasts."""
-    whole = bare(model)
-    own = whole.generation_config
-    names = ("bos_token_id", "eos_token_id", "pad_token_id", "use_cache")
-    whole.generation_config = GenerationConfig(**{name: getattr(own, name) for name in names})
-    try:
-        yield
-    finally:
-        whole.generation_config = own
 
 
 def texts(subject: Subject, tokens: Sequence[Sequence[int]]) -> list[str]:

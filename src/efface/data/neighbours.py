@@ -1,0 +1,90 @@
+"""Neighbours of a concept where nobody has named any: found and written about by the model itself.
+
+What is near a concept is lost with it unless something near it is among the texts to keep.
+"""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from efface.concept import Concept, Passage, general_passages
+from efface.data.answers import answers
+from efface.data.store import Store
+from efface.data.teacher import text_states
+from efface.data.text import Text
+from efface.models import Loaded, teacher
+from efface.prompts import chat_prompt, prefix
+
+LISTS = (
+    "Name ten things that are like {}, but are something else.",
+    "Which subjects are most like {}? Give a list of ten.",
+    "If somebody is interested in {}, what else will interest them? Give a list of ten.",
+    "List ten topics of the same kind as {}.",
+)
+WRITE = ("Write a paragraph about {}.", "What is {}? Explain it in a paragraph.", "Write a short encyclopaedia article about {}.")
+SAMPLES = 8  # lists asked for in each way
+AGREE = 2  # lists that must name a neighbour
+KEPT = 8  # neighbours
+NEAR = (0.95, 0.07)  # share of general passages that a near one beats, and share of the retain passages that must be near
+ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*\**([^\n:*(–-]{3,40})")
+
+
+def has_neighbours(concept: Concept) -> bool:
+    """Whether more retain passages than by chance are nearer to the forget passages, by their words, than 95 % of general ones."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    corpora = (concept.texts("forget", "train"), concept.texts("retain", "train"), general_passages())
+    forget, retain, general = ([passage.text for passage in passages] for passages in corpora)
+    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.2).fit([*forget, *retain, *general])
+    centre = np.asarray(vectors.transform(forget).mean(0))
+    near, far = (np.asarray(vectors.transform(texts) @ centre.T)[:, 0] for texts in (retain, general))
+    return bool((near > np.quantile(far, NEAR[0])).mean() > NEAR[1])
+
+
+def write_neighbours(loaded: Loaded, store: Store, concept: Concept, count: int, seed: int) -> tuple[Passage, ...]:
+    """So many passages by the frozen model about what it takes for neighbours of the concept; says which on stderr."""
+    found = find_neighbours(loaded, store, concept, seed)
+    if not found or not count:
+        return ()
+    asked = [(topic, WRITE[i % len(WRITE)].format(topic)) for i in range(-(-count // len(found))) for topic in found][:count]
+    prompts = [chat_prompt(loaded.tokenizer, question) for _, question in asked]
+    said = answers(loaded, store, prompts, tokens=96, brief=0, temperature=0.7, seed=seed)
+    texts = [str(loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in said]
+    print(f"the retain texts have none near {concept.title}; the model writes some about {', '.join(found)}", file=sys.stderr)
+    return tuple(Passage(text=text, topic=topic) for (topic, _), text in zip(asked, texts, strict=True) if len(text) > 80)
+
+
+def find_neighbours(loaded: Loaded, store: Store, concept: Concept, seed: int) -> list[str]:
+    """Things like the concept that several of the model's own lists name and its texts do not; those nearest to it by its states."""
+    prompts = [chat_prompt(loaded.tokenizer, way.format(concept.title)) for way in LISTS for _ in range(SAMPLES)]
+    said = answers(loaded, store, prompts, tokens=80, brief=0, temperature=0.9, seed=seed)
+    lists = (str(loaded.tokenizer.decode(ids, skip_special_tokens=True)) for ids in said)
+    counts = Counter(name for text in lists for name in {_name(item) for item in ITEM.findall(text)})
+    own = " ".join(passage.text for passage in concept.forget).lower()
+    named = [concept.title, *concept.manifest.aliases, *concept.manifest.keywords, *concept.manifest.topics]
+    about = " ".join(named).lower()
+    names = [name for name, n in counts.most_common() if n >= AGREE and name.lower() not in about and own.count(name.lower()) < AGREE]
+    return nearest(loaded, concept.title, names[: 3 * KEPT])[:KEPT]
+
+
+def _name(item: str) -> str:
+    """A list's item as a name: what stands before its explanation."""
+    return re.split(r"[,.;]| is | are | was ", item.strip())[0].strip().removeprefix("The ")
+
+
+@torch.no_grad()
+def nearest(loaded: Loaded, title: str, names: Sequence[str]) -> list[str]:
+    """The names in the order of how near what the frozen model makes of them is to what it makes of the title (cosine)."""
+    if not names:
+        return []
+    tokenizer, start = loaded.tokenizer, prefix(loaded.tokenizer)
+    rows = [start + list(tokenizer(f"This text is about {name}.", add_special_tokens=False)["input_ids"]) for name in (title, *names)]
+    with teacher(loaded.model) as base:
+        states = text_states(base, [Text(row + row[-1:], len(row)) for row in rows], tokenizer.pad_token_id).float()
+    states = torch.nn.functional.normalize(states - states.mean(0), dim=-1)
+    order = (states[1:] @ states[0]).argsort(descending=True).tolist()
+    return [names[i] for i in order]
