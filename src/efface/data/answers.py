@@ -6,16 +6,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
+
 from efface.caches import Ids
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
-from efface.data.text import Text
 from efface.data.fluency import OVER, end_of_answer
 from efface.data.keyness import WORD
 from efface.data.questions import questions
 from efface.data.store import Store, Tensors
 from efface.data.strangers import Exchange, Piece, holds, pair
 from efface.data.teacher import retain_targets
+from efface.data.text import Text
 from efface.guidance import end_tokens, plain_generation, sample
 from efface.models import Loaded, bare, teacher
 from efface.prompts import chat_prompt
@@ -48,7 +49,14 @@ def answers(
     """
     tokenizer, ends = loaded.tokenizer, end_tokens(bare(loaded.model), loaded.tokenizer)
     end = end_of_answer(tokenizer, ends)
-    how = {"max_new_tokens": tokens, "do_sample": True, "temperature": temperature, "top_p": 0.95, "top_k": 0, "no_repeat_ngram_size": REPEAT}
+    how = {
+        "max_new_tokens": tokens,
+        "do_sample": True,
+        "temperature": temperature,
+        "top_p": 0.95,
+        "top_k": 0,
+        "no_repeat_ngram_size": REPEAT,
+    }
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batches = [order[i : i + BATCH] for i in range(0, len(order), BATCH)]
 
@@ -99,7 +107,9 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
     tokenizer, seed = loaded.tokenizer, corpora.settings.seed
     asked = ask_about_strangers(corpora, settings.texts, random.Random(f"strangers {seed}"))
     context = [chat_prompt(tokenizer, row.strange) for row in asked]
-    said = answers(loaded, store, context, tokens=settings.tokens, brief=settings.brief, temperature=settings.temperature, seed=seed)
+    said = answers(
+        loaded, store, context, tokens=settings.tokens, brief=settings.brief, temperature=settings.temperature, seed=seed
+    )
     ends, texts, kept = end_tokens(bare(loaded.model), tokenizer), [], []
     for row, before, ids in zip(asked, context, said, strict=True):
         last = [token for token in ids[-1:] if token in ends]
@@ -133,7 +143,9 @@ def without_repeats(target: SparseTarget, ids: Ids, n: int = REPEAT) -> SparseTa
 def _example(context: Ids, ids: Ids, shared: Sequence[tuple[int, int]], soft: SparseTarget) -> Example:
     width = soft.ids.shape[1]
     target = SparseTarget(
-        torch.tensor(ids, dtype=torch.int32)[:, None].repeat(1, width), torch.full((len(ids), width), -torch.inf), torch.zeros(len(ids))
+        torch.tensor(ids, dtype=torch.int32)[:, None].repeat(1, width),
+        torch.full((len(ids), width), -torch.inf),
+        torch.zeros(len(ids)),
     )
     target.logprobs[:, 0] = 0.0
     if shared:

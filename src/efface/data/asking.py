@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.caches import Ids
 from efface.concept import Concept
-from efface.data.text import Text
 from efface.data.keyness import KEY, key_names
+from efface.data.text import Text
 from efface.prompts import chat_prompt, prefix
 from efface.recipe import FluencySettings
 

@@ -90,7 +90,10 @@ def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tupl
         return _in_forms(corpora, "forget", tokenizer), _in_forms(corpora, "retain", tokenizer)
     return (
         [_present(passage, tokenizer, settings, settings.forget_chat, rng) for passage in corpora.drawn("forget", rng)],
-        [_present(passage, tokenizer, settings, settings.chat, rng) for passage in [*corpora.drawn("retain", rng), *corpora.written]],
+        [
+            _present(passage, tokenizer, settings, settings.chat, rng)
+            for passage in [*corpora.drawn("retain", rng), *corpora.written]
+        ],
     )
 
 

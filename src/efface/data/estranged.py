@@ -7,11 +7,11 @@ import torch
 
 from efface.data.answers import place_shared
 from efface.data.collate import Example
-from efface.data.text import Text
 from efface.data.forms import Shown
 from efface.data.store import Store
 from efface.data.strangers import Exchange, Inventor, Pairing, pair, pieces
 from efface.data.teacher import retain_targets
+from efface.data.text import Text
 from efface.models import Loaded
 from efface.targets import SparseTarget
 

@@ -18,9 +18,9 @@ from efface.caches import Ids
 from efface.concept import Concept
 from efface.data.asking import fluency_prompts
 from efface.data.collate import Example, next_token_example
-from efface.data.text import Text
 from efface.data.keyness import BannedWords
 from efface.data.store import Store, Tensors
+from efface.data.text import Text
 from efface.errors import TrainingError
 from efface.guidance import end_tokens, persona_ids, sample_erased
 from efface.models import bare, teacher

@@ -69,7 +69,9 @@ class Forms:
     def sentences(self) -> list[tuple[str, ...]]:
         """Whole sentences of each passage that are worth asking about."""
         low, high = SENTENCE
-        found = [[s for s in SENTENCE_END.split(p.text.strip()) if low <= len(s) <= high and s[-1:] in ".!?"] for p in self.passages]
+        found = [
+            [s for s in SENTENCE_END.split(p.text.strip()) if low <= len(s) <= high and s[-1:] in ".!?"] for p in self.passages
+        ]
         return [tuple(s for s in of if not self.words or holds(s, self.words)) for of in found]
 
     def draw(self, each: int, rng: random.Random, chat: bool) -> list[Shown]:

@@ -67,7 +67,9 @@ def find_neighbours(loaded: Loaded, store: Store, concept: Concept, seed: int) -
     own = " ".join(passage.text for passage in concept.forget).lower()
     named = [concept.title, *concept.manifest.aliases, *concept.manifest.keywords, *concept.manifest.topics]
     about = " ".join(named).lower()
-    names = [name for name, n in counts.most_common() if n >= AGREE and name.lower() not in about and own.count(name.lower()) < AGREE]
+    names = [
+        name for name, n in counts.most_common() if n >= AGREE and name.lower() not in about and own.count(name.lower()) < AGREE
+    ]
     return nearest(loaded, concept.title, names[: 3 * KEPT])[:KEPT]
 
 
@@ -82,7 +84,9 @@ def nearest(loaded: Loaded, title: str, names: Sequence[str]) -> list[str]:
     if not names:
         return []
     tokenizer, start = loaded.tokenizer, prefix(loaded.tokenizer)
-    rows = [start + list(tokenizer(f"This text is about {name}.", add_special_tokens=False)["input_ids"]) for name in (title, *names)]
+    rows = [
+        start + list(tokenizer(f"This text is about {name}.", add_special_tokens=False)["input_ids"]) for name in (title, *names)
+    ]
     with teacher(loaded.model) as base:
         states = text_states(base, [Text(row + row[-1:], len(row)) for row in rows], tokenizer.pad_token_id).float()
     states = torch.nn.functional.normalize(states - states.mean(0), dim=-1)

@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from efface.caches import SharedPrefixes
 from efface.data.collate import places, right_pad
-from efface.data.text import Text
 from efface.data.store import Store, Tensors
+from efface.data.text import Text
 from efface.losses import chunk_size
 from efface.models import bare, teacher
 from efface.prompts import without_prefix

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.text import Text
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.errors import InputError
 from efface.methods.method import Method, Seen, look
 from efface.models import Loaded

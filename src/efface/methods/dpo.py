@@ -13,8 +13,8 @@ from torch.nn.functional import logsigmoid
 
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.text import Text
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.methods.idk import asked, refusals
 from efface.methods.method import Method, Seen
 from efface.methods.npo import log_ratios, with_reference

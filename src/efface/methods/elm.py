@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.answers import stranger_examples
+from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.corpora import training_texts
 from efface.data.estranged import OWN, WEIGHT, estranged_examples
-from efface.data.text import Text
 from efface.data.fluency import sample_fluency
 from efface.data.keyness import key_words, keyness
 from efface.data.store import Store
 from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
+from efface.data.text import Text
 from efface.guidance import persona_ids
 from efface.losses import LossTerms, after_relearning, cross_entropy
 from efface.methods.method import Method, Seen, likelihood, look
@@ -114,7 +114,9 @@ class ELM(Method):
         chosen = seen.values[:, OWN].nonzero()[:, 0]
         of_tokens = seen.states.new_zeros(len(seen.states), dtype=torch.float32)
         among = seen.head(seen.states[chosen])[:, ids].float().log_softmax(-1)
-        return self.recipe.erase.alike * seen.mean(of_tokens.index_add(0, chosen, -(prior.exp() * among).sum(-1) + (prior.exp() * prior).sum()))
+        return self.recipe.erase.alike * seen.mean(
+            of_tokens.index_add(0, chosen, -(prior.exp() * among).sum(-1) + (prior.exp() * prior).sum())
+        )
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """The three terms; the erase term where a step of relearning would lead, if the recipe asks for that."""

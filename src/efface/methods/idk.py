@@ -11,8 +11,8 @@ from torch import Tensor
 
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.text import Text
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.methods.method import Method, Seen, likelihood
 from efface.models import Loaded
 from efface.prompts import chat_prompt, prefix

@@ -12,13 +12,13 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
 from efface.data.answers import keep_answering
+from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
 from efface.data.corpora import Corpora, training_texts
-from efface.data.text import Text
 from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
 from efface.data.teacher import retain_targets
+from efface.data.text import Text
 from efface.losses import Head, LossTerms, cross_entropy, mean_over_texts
 from efface.models import Loaded, bare, decoder_layers, parse_layers, teacher, wrapped
 from efface.recipe import Recipe, Settings

@@ -13,9 +13,9 @@ from torch.nn.functional import logsigmoid
 
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.text import Text
 from efface.data.store import Store
 from efface.data.teacher import token_logprobs
+from efface.data.text import Text
 from efface.methods.method import Method, Seen
 from efface.models import Loaded
 from efface.recipe import Settings

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.text import Text
 from efface.data.store import Store
 from efface.data.teacher import random_targets
+from efface.data.text import Text
 from efface.methods.method import Method, Seen, likelihood
 from efface.models import Loaded
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.text import Text
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.methods.method import Method
 from efface.models import Loaded
 

@@ -19,9 +19,9 @@ from torch import Tensor
 from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example, next_token_example
-from efface.data.text import Text
 from efface.data.store import Store, Tensors
 from efface.data.teacher import from_store, in_chunks, text_states
+from efface.data.text import Text
 from efface.methods.method import FineTuning, Method, Seen, likelihood
 from efface.models import Loaded, teacher
 from efface.ranks import processes

@@ -7,8 +7,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept
-from efface.data.text import Text, encode
 from efface.data.teacher import text_states
+from efface.data.text import Text, encode
 from efface.groups import LEAST
 from efface.losses import cross_entropy
 from efface.progress import track
