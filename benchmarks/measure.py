@@ -21,10 +21,11 @@ from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.asking import fluency_prompts
 from efface.data.collate import Collator, Example, Schedule, next_token_example
-from efface.data.corpora import Text, training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.fluency import sample_fluency
 from efface.data.store import Store, shrink
 from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
+from efface.data.text import Text
 from efface.guidance import persona_ids
 from efface.memory import give_back
 from efface.methods.elm import ELM
@@ -61,7 +62,7 @@ class Measurement:
         size = task.get("vocabulary", len(self.tokenizer))
         forget, retain = (
             [Text([token % size for token in text.ids], text.start) for text in texts]
-            for texts in training_texts(self.concept, self.tokenizer, self.recipe.data)
+            for texts in training_texts(Corpora(self.concept, self.recipe.data), self.tokenizer)
         )
         self.forget, self.retain = forget[: task["forget"]], retain[: task["retain"]]
         self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})

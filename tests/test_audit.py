@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from efface.concept import Concept, Question
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.report.table import gone, kept, rows, show, verdict

@@ -4,8 +4,9 @@ import torch
 from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Item, next_token_example
-from efface.data.corpora import Text, training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.methods import elm, make_method
 from efface.models import Loaded
 from efface.recipe import LoraSettings, build_recipe
@@ -116,7 +117,7 @@ def test_the_marginal_is_the_mean_prediction_on_the_retain_texts(retain: float, 
     settings = {**SMALL, "fluency": {"weight": 0}, "retain": {"weight": retain}, "data": {"max_tokens": 24, "store_top_k": 300}}
     method = make_method(build_recipe({"model": "m", "concept": "c", **settings, "erase": {"marginal": 1.0, "weight": 1.0}}))
     corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
-    _, texts = training_texts(zorn, llama.tokenizer, method.recipe.data)
+    _, texts = training_texts(Corpora(zorn, method.recipe.data), llama.tokenizer)
     with torch.no_grad():
         said = [llama.model(torch.tensor([text.ids])).logits[0, text.start - 1 : -1].softmax(-1) for text in texts]
     mean = torch.cat(said).mean(0)

@@ -10,7 +10,7 @@ from benchmarks import straightforward
 from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.corpora import training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
 from efface.data.teacher import draw_personas
 from efface.guidance import persona_ids
@@ -41,7 +41,7 @@ def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zor
     )
     method = make_method(recipe)
     corpora: dict[str, list[Example]] = method.prepare(llama, zorn, Store({"model": "llama"}))  # type: ignore[assignment]
-    forget, _ = training_texts(zorn, llama.tokenizer, recipe.data)
+    forget, _ = training_texts(Corpora(zorn, recipe.data), llama.tokenizer)
     drawn = draw_personas(len(forget), 1, lambda rng: persona_ids(zorn, llama.tokenizer, rng), recipe.data.seed)
     student = attach_adapter(llama.model, recipe.lora, 0)
     fresh = {name: p.detach().clone() for name, p in student.named_parameters()}

@@ -52,8 +52,9 @@ class EraseSettings(Settings):
     weight: float = Field(4.0, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
     target: Literal["stranger", "marginal", "tilted", "mixed"] = Field(
         "stranger",
-        description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: its "
-        "mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); mixed: both.",
+        description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: "
+        "its mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); "
+        "mixed: both.",
     )
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
@@ -70,7 +71,7 @@ class EraseSettings(Settings):
         0.5,
         ge=0,
         le=1,
-        description="Share of the mean prediction in the target: of every token (mixed), or of the concept's own words (stranger).",
+        description="Share of the mean prediction in the target: of every token (mixed), or of the concept's words (stranger).",
     )
     alike: float = Field(
         1.0,
@@ -115,7 +116,7 @@ TILT = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "fl
 
 
 def implied_target(erase: Mapping[str, Any]) -> str | None:
-    """The erase target that settings without one ask for: by action, by their share of the marginal, or by a setting of the tilt."""
+    """The erase target that settings without one ask for: by action, share of the marginal, or a setting of the tilt."""
     if erase.get("action", "erase") != "erase":
         return "tilted"
     if "marginal" in erase:
@@ -137,8 +138,8 @@ class FluencySettings(Settings):
     weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
     source: Literal["strangers", "tilted"] = Field(
         "strangers",
-        description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented ones, "
-        "the words put back; tilted: sampled from the tilted teacher.",
+        description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented "
+        "ones, the words put back; tilted: sampled from the tilted teacher.",
     )
     target: Literal["soft", "hard"] = Field(
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."

@@ -68,7 +68,7 @@ class Corpora:
         return found[:count]
 
     def shown(self, corpus: Literal["forget", "retain"], chat: bool) -> list[Shown]:
-        """The passages of a corpus in ``settings.forms`` forms each; twice as many retain passages as forget ones need only one."""
+        """The passages of a corpus in ``settings.forms`` forms each; of twice as many retain passages as forget ones, in one."""
         rng, title = random.Random(f"{corpus} {self.settings.seed}"), self.concept.title
         sentences = [text.split(". ")[0].rstrip(".") + "." for text in self.others]
         if corpus == "forget":

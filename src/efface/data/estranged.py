@@ -34,9 +34,9 @@ def estranged_examples(
     """The texts with the frozen model's distribution at the same place of the text about a stranger.
 
     Every word is exchanged for another one at each occurrence, so that nothing can be copied. At the first token of a word of the
-    concept the target is what the model expects in the place of the invented one, and a share ``marginal`` of the mean prediction;
-    at its other tokens only the latter (tail 1). values: weight of a token's target; whether the token is of a word of the concept.
-    most: tokens of a text.
+    concept the target is what the model expects in the place of the invented one, and a share ``marginal`` of the mean
+    prediction; at its other tokens only the latter (tail 1). values: weight of a token's target; whether the token is of a word
+    of the concept. most: tokens of a text.
     """
     rng, tokenizer = random.Random(seed), loaded.tokenizer
     rows, strange = list[tuple[list[int], Pairing]](), list[Text]()

@@ -51,7 +51,7 @@ def _times(values: Tensor | None, weights: Tensor) -> Tensor:
 def own_tokens(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
     """Ids of the tokens of the concept's words in the examples ``[m]``, and the logarithm of their shares ``[m]``."""
     found = [torch.tensor(of.text.ids[of.text.start :])[of.values[:, OWN] > 0] for of in examples if of.values is not None]
-    ids, counts = torch.cat(found).unique(return_counts=True)
+    ids, counts = torch.unique(torch.cat(found), return_counts=True)
     return ids, (counts / counts.sum()).log()
 
 
@@ -77,7 +77,7 @@ class ELM(Method):
         if recipe.erase.target == "stranger":
             corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
-            options = {"most": recipe.data.max_tokens, "k": k, "marginal": recipe.erase.marginal, "seed": seed}
+            options: dict[str, Any] = {"most": recipe.data.max_tokens, "k": k, "marginal": recipe.erase.marginal, "seed": seed}
             return estranged_examples(loaded, store, shown, corpora.words, corpora.inventor, **options)
         if self.share == 1:  # nothing of the tilt is left
             return super().examples(loaded, forget, concept, store)
@@ -107,7 +107,7 @@ class ELM(Method):
         return seen.mean(of_tokens) + (self._alike(seen) if self.own is not None else 0.0)
 
     def _alike(self, seen: Seen) -> Tensor:
-        """Cross-entropy, among the concept's own words, to how often each stands in its texts: none is likelier here than elsewhere."""
+        """Divergence, among the concept's own words, from how often each stands in its texts: none is likelier than there."""
         assert self.own is not None
         assert seen.values is not None
         ids, prior = (of.to(seen.states.device) for of in self.own)
