@@ -38,7 +38,7 @@ from efface.training import ready, train
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
 #: the default recipe with the published target, every token alike, and plainly sampled tokens
-PLAIN: dict[str, Any] = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2}}
+PLAIN: dict[str, Any] = {"erase": {"target": "tilted", "keyness": 0.0}, "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2}}
 #: no sampled text ends early, so that both sample as many tokens
 NO_END: set[int] = set()
 

@@ -25,15 +25,17 @@ def update(student: torch.nn.Module, before: dict[str, torch.Tensor]) -> torch.T
     return torch.cat([(p.detach() - before[name]).flatten() for name, p in student.named_parameters() if p.requires_grad])
 
 
-@pytest.mark.parametrize("erase", [{"marginal": 0.0, "keyness": 0.0}, PRESETS["paper"]["erase"], {"weight": 0.0}])
+@pytest.mark.parametrize(
+    "erase", [{"target": "tilted", "keyness": 0.0}, PRESETS["paper"]["erase"], {"weight": 0.0, "target": "tilted"}]
+)
 def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
     recipe: Recipe = build_recipe(
         {
             "model": "m",
             "concept": "c",
             "dtype": "float32",
-            "data": {"max_tokens": 32, "store_top_k": 300},
-            "fluency": {"texts": 4, "tokens": 12, "min_p": 0.0, "target": "hard"},
+            "data": {"max_tokens": 32, "store_top_k": 300, "forms": 0, "kept": 0, "neighbours": 0},
+            "fluency": {"source": "tilted", "texts": 4, "tokens": 12, "min_p": 0.0, "target": "hard"},
             "lora": {"layers": "1-2", "rank": 4},
             "train": {"steps": 20, "lr": 1e-3},
             "erase": erase,

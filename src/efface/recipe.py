@@ -95,10 +95,7 @@ class EraseSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _target_of_old(cls, settings: Any) -> Any:
-        """Settings from before there was ``target`` say what it is by what else they hold."""
-        if isinstance(settings, Mapping) and "target" not in settings and (target := implied_target(settings)):
-            return {**settings, "target": target}
-        return settings
+        return with_target(settings)
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "EraseSettings":
@@ -122,6 +119,13 @@ def implied_target(erase: Mapping[str, Any]) -> str | None:
     if "marginal" in erase:
         return {0: "tilted", 1: "marginal"}.get(erase["marginal"], "mixed")
     return "tilted" if any(name in erase for name in TILT) else None
+
+
+def with_target(erase: Any) -> Any:
+    """Settings of the erase term; those that name no target say by what else they hold which one they mean."""
+    if isinstance(erase, Mapping) and "target" not in erase and (target := implied_target(erase)):
+        return {**erase, "target": target}
+    return erase
 
 
 class RetainSettings(Settings):
@@ -318,6 +322,8 @@ def build_recipe(
     preset = settings.get("preset", "default")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    if "erase" in settings:  # before a preset that names a target stands under them
+        settings = {**settings, "erase": with_target(settings["erase"])}
     try:
         return Recipe.model_validate(merge(merge(merge(under or {}, PRESETS[preset]), defaults or {}), settings))
     except ValidationError as error:
