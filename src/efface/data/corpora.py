@@ -11,7 +11,7 @@ from efface.concept import Concept, Passage, general_passages
 from efface.data.forms import Forms, Shown
 from efface.data.keyness import NAME
 from efface.data.strangers import Inventor, holds
-from efface.data.text import Text, encode
+from efface.data.text import Text, encode, require_length
 from efface.data.words import concept_words, subjects
 from efface.prompts import chat_prompt
 from efface.recipe import DataSettings
@@ -100,6 +100,8 @@ def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tupl
 def _in_forms(corpora: Corpora, corpus: Literal["forget", "retain"], tokenizer: PreTrainedTokenizerBase) -> list[Text]:
     """The passages of a corpus in all forms, as token ids."""
     texts = []
+    for passage in corpora.drawn(corpus, random.Random(corpora.settings.seed)):
+        require_length(passage.text, corpora.settings)
     for shown in corpora.shown(corpus, tokenizer.chat_template is not None):
         context = shown.context(tokenizer)
         ids = list(tokenizer(shown.body, add_special_tokens=False)["input_ids"])[: corpora.settings.max_tokens]

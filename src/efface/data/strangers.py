@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +18,8 @@ from efface.data.keyness import WORD
 
 #: what may stand behind a word as part of it and stays when the word is exchanged
 GENITIVE = re.compile(r"['’]s?$")
+#: what hyphens join
+PART = re.compile(r"[^\W_]+(?:['’]\w+)*")
 #: a word as short as this is too likely to be an ordinary one
 SHORT = 2
 #: share of the different words that must end alike for the end to be an ending, and the letters it may have
@@ -31,11 +34,12 @@ class Inventor:
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
-        counts = Counter(word.lower() for text in texts for word in WORD.findall(text) if not any(map(str.isdigit, word)))
-        self.known = set(counts)
+        written = {word.lower() for text in texts for word in WORD.findall(text)}
+        #: the words of the texts, and what hyphens and apostrophes join in them
+        self.known = written.union(*(re.findall(r"[^\W_]+", word) for word in written))
         self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         ends: Counter[str] = Counter()
-        for word in sorted(self.known):
+        for word in sorted(filter(str.isalpha, self.known)):
             for first, second, third in zip(" " + word, word, word[1:], strict=False):
                 self._after[_script(word)][first + second].append(third)
             ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
@@ -47,8 +51,8 @@ class Inventor:
         end = next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
         after = self._after.get(_script(word)) or self._of_letters(lower)
         made = ""
-        for _ in range(100):
-            made = self._chain(after, max(4, len(lower) - len(end)), rng) + end
+        for tried in range(100):  # longer ones, where all that can be made are words
+            made = self._chain(after, max(4, len(lower) - len(end)) + tried // 20, rng) + end
             if made not in self.known and made[:4] != lower[:4]:
                 break
         return made.upper() if word.isupper() and len(word) > 1 else made.capitalize() if word[:1].isupper() else made
@@ -65,7 +69,8 @@ class Inventor:
     @staticmethod
     def _of_letters(word: str) -> dict[str, list[str]]:
         """For a script that the texts do not have: the word's own letters, in any order."""
-        return {first + second: list(word) for first in (" ", *word) for second in word}
+        letters = [char for char in word if char.isalpha()] or list(ascii_lowercase)
+        return {first + second: letters for first in (" ", *letters) for second in letters}
 
 
 def _script(word: str) -> str:
@@ -86,11 +91,20 @@ def pieces(text: str, words: Collection[str]) -> list[Piece]:
     """A text cut at the words of the concept; put together they are the text."""
     found, done = list[Piece](), 0
     for match in WORD.finditer(text):
-        word = GENITIVE.sub("", match.group())
-        if word in words or word.lower() in words:
-            found += [Piece(text[done : match.start()], False), Piece(word, True)]
-            done = match.start() + len(word)
+        for at, word in _own(match, words):
+            found += [Piece(text[done:at], False), Piece(word, True)]
+            done = at + len(word)
     return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
+
+
+def _own(match: re.Match[str], words: Collection[str]) -> list[tuple[int, str]]:
+    """The concept's word that a match is, or those that hyphens join in it; each with its place in the text."""
+    whole = GENITIVE.sub("", match.group())
+    parts = [(match.start() + part.start(), GENITIVE.sub("", part.group())) for part in PART.finditer(match.group())]
+    for found in ([(match.start(), whole)], parts):
+        if own := [(at, word) for at, word in found if word in words or word.lower() in words]:
+            return own
+    return []
 
 
 def holds(text: str, words: Collection[str]) -> bool:
@@ -183,7 +197,9 @@ def spelled(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[Ids, list[tu
         ids, spans = list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
     else:
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        ends = [len(tokenizer.decode(ids[: i + 1])) for i in range(len(ids))]
+        said = [str(tokenizer.decode(ids[: i + 1])) for i in range(len(ids))]
+        dropped = len(text) - len(said[-1]) if said and text.endswith(said[-1]) else 0  # spaces before the text
+        ends = [min(dropped + len(of), len(text)) for of in said]
         spans = list(zip([0, *ends], ends, strict=False))
     return ids, [(_skip(text, start, end), max(end, start + 1)) for start, end in spans]
 
