@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from efface.concept import Concept, Passage, general_passages
 from efface.data.forms import Forms, Shown
 from efface.data.keyness import NAME
+from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
 from efface.data.words import concept_words, subjects
@@ -42,8 +43,9 @@ class Corpora:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The concept's own words."""
-        return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others))
+        """The concept's own words; not those that any question has."""
+        asked = [question for kind, _ in KINDS for question in kind]
+        return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others + asked))
 
     @cached_property
     def inventor(self) -> Inventor:
