@@ -12,6 +12,7 @@ from efface.data.store import Store
 from efface.data.strangers import Exchange, Inventor, Pairing, pair, pieces
 from efface.data.teacher import retain_targets
 from efface.data.text import Text
+from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.targets import SparseTarget
 
@@ -49,6 +50,8 @@ def estranged_examples(
         if len(pairing.ids) > 1 and len(pairing.strange) > 1:
             rows.append((ours, pairing))
             strange.append(Text(theirs + pairing.strange, len(theirs)))
+    if not rows:
+        raise TrainingError("no forget text is long enough to train on; try a larger data.max_tokens")
     soft = retain_targets(loaded.model, store, strange, tokenizer.pad_token_id, soft=True, k=k)
     return [_example(*row, of, marginal) for row, of in zip(rows, soft, strict=True)]
 
