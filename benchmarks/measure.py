@@ -37,8 +37,12 @@ from efface.training import ready, train
 
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
-#: the default recipe with the published target, every token alike, and plainly sampled tokens
-PLAIN: dict[str, Any] = {"erase": {"target": "tilted", "keyness": 0.0}, "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2}}
+#: the default recipe with the published target on plain passages, every token alike, and plainly sampled tokens
+PLAIN: dict[str, Any] = {
+    "erase": {"target": "tilted", "keyness": 0.0},
+    "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2},
+    "data": {"forms": 0, "kept": 0, "neighbours": 0},
+}
 #: no sampled text ends early, so that both sample as many tokens
 NO_END: set[int] = set()
 

@@ -13,6 +13,7 @@ from efface.comparing import contenders, contest
 from efface.errors import InputError, TrainingError
 from efface.methods import NAMES
 from efface.pipeline import Run
+from efface.recipe import build_recipe
 from efface.report.table import spread
 from tests.test_auditing import SMALL
 
@@ -150,9 +151,9 @@ def test_tune_goes_on_and_its_trials_can_be_run(
     assert main(search(model, pack_folder, to, 2)) == 0
     first = json.loads((to / "tune.json").read_text())["trials"]
     assert "Pareto front" in capsys.readouterr().out
-    assert first[0]["settings"] == {"erase.weight": 2.5, "retain.weight": 14.0, "fluency.weight": 3.0, "train.lr": 5e-3}, (
-        "its own"
-    )
+    own = build_recipe({"model": "m", "concept": "c"})
+    weights = {f"{term}.weight": getattr(own, term).weight for term in ("erase", "retain", "fluency")}
+    assert first[0]["settings"] == {**weights, "train.lr": own.train.lr}, "its own"
     from efface import tuning
 
     train, calls = tuning.train, []
@@ -274,7 +275,10 @@ def test_several_processes_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 @pytest.mark.parametrize("values", [[0.1] * 3, [0.7, 0.7, 0.7], [0.2, 0.5]])
 def test_a_mean_is_never_outside_of_its_range(values: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("efface.report.table.summary", lambda value: {"gone": value})
+    stubs = {"summary": lambda value: {"gone": value}, "judged": lambda _: {}, "resampled_mean": lambda *_: None}
+    for name, stub in stubs.items():
+        monkeypatch.setattr(f"efface.report.table.{name}", stub)
+    monkeypatch.setattr("efface.report.table.JUDGED", {"gone": None})
     found = spread(values)["gone"]  # type: ignore[arg-type]
     assert found is not None
     assert found.low <= found.mean <= found.high
