@@ -17,7 +17,7 @@ from efface.reading import load_yaml, one_line
 
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {
-    "erase": {"alike": 0.0},
+    "erase": {"alike": 0.0, "rare": 0.0},
     "fluency": {"target": "hard", "brief": 0, "ratio": 1, "source": "tilted"},
     "data": {"forms": 0, "kept": 0, "neighbours": 0},
 }
@@ -72,8 +72,15 @@ class EraseSettings(Settings):
         le=1,
         description="Share of the mean prediction in the target: of every token (mixed), or of the concept's own words (stranger).",
     )
+    rare: float = Field(
+        0.0005,
+        ge=0,
+        lt=1,
+        description="Target stranger: words that are rarer than this share in other texts are exchanged too, for other ordinary ones, so "
+        "that a text does not tell what it is about; 0: only the concept's own words.",
+    )
     alike: float = Field(
-        1.0,
+        0.0,
         ge=0,
         description="Weight of a second part of target stranger: among the concept's own words none is likelier than on average.",
     )

@@ -120,9 +120,8 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         if min(len(pairing.ids), len(pairing.strange)) < SHORTEST:
             continue
         ours, theirs = pairing.ids + last, pairing.strange + last
-        shared = [*pairing.shared, *([(len(ours) - 1, len(theirs) - 1)] if last else [])]
         texts.append(Text(before + theirs, len(before)))
-        kept.append((chat_prompt(tokenizer, row.question), ours, shared))
+        kept.append((chat_prompt(tokenizer, row.question), ours, pairing.shared))  # that it ends here is not the model's choice
     soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, soft=True, k=k)
     return [_example(*row, without_repeats(of, text.ids[text.start :])) for row, of, text in zip(kept, soft, texts, strict=True)]
 

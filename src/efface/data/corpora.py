@@ -12,9 +12,13 @@ from efface.data.forms import Forms, Shown
 from efface.data.keyness import NAME
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode
-from efface.data.words import concept_words, subjects
+from efface.data.words import concept_words, rare_words, subjects
 from efface.prompts import chat_prompt
 from efface.recipe import DataSettings
+
+
+#: as few retain passages with a topic leave too little to ask about
+FEW = 50
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,14 @@ class Corpora:
         """The concept's own words."""
         return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others))
 
+    def rare(self, share: float) -> frozenset[str]:
+        """Words of the forget texts, in lower case, that are rarer than this share in the others."""
+        return frozenset(rare_words([passage.text for passage in self.forget], self.others, share) if share else ())
+
     @cached_property
     def inventor(self) -> Inventor:
         """Makes up words that none of the texts has."""
-        return Inventor([passage.text for passage in self.forget] + self.others)
+        return Inventor([passage.text for passage in self.forget], self.others)
 
     def subjects(self) -> list[str]:
         """What can be asked about the concept."""
@@ -60,7 +68,7 @@ class Corpora:
         So what many of the passages are about, as neighbours of the concept are, is asked about often.
         """
         rng, found = random.Random(f"others {self.settings.seed}"), list[str]()
-        passages = [*self.retain, *rng.sample(general := general_passages(), len(general))]
+        passages = self.retain if sum(passage.topic != "" for passage in self.retain) > FEW else [*self.retain, *general_passages()]
         for passage in rng.sample(passages, len(passages)) * (1 + 2 * count // len(passages)):
             about = [*filter(None, [passage.topic]), *NAME.findall(passage.text)]
             if about and not holds(chosen := rng.choice([about[0], *about]), self.words):

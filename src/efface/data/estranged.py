@@ -4,19 +4,22 @@ import random
 from collections.abc import Collection, Sequence
 
 import torch
+from torch import Tensor
 
 from efface.data.answers import place_shared
 from efface.data.collate import Example
 from efface.data.forms import Shown
 from efface.data.store import Store
-from efface.data.strangers import Exchange, Inventor, Pairing, pair, pieces
-from efface.data.teacher import retain_targets
+from efface.data.strangers import Exchange, Inventor, Pairing, pair
+from efface.data.teacher import retain_targets, token_logprobs
 from efface.data.text import Text
 from efface.models import Loaded
 from efface.targets import SparseTarget
 
 #: columns of an example's values
 WEIGHT, OWN = 0, 1
+#: least and most that a token counts
+LIFT = (0.2, 4.0)
 
 
 def estranged_examples(
@@ -24,6 +27,7 @@ def estranged_examples(
     store: Store,
     shown: Sequence[Shown],
     words: Collection[str],
+    ordinary: Collection[str],
     inventor: Inventor,
     *,
     most: int,
@@ -41,16 +45,18 @@ def estranged_examples(
     rng, tokenizer = random.Random(seed), loaded.tokenizer
     rows, strange = list[tuple[list[int], Pairing]](), list[Text]()
     for one in shown:
-        exchange = Exchange(words, inventor, rng, alike=False)
-        pairing = _cut(pair(tokenizer, pieces(one.body, words), exchange(one.body)), most)
+        exchange = Exchange(words, inventor, rng, alike=False, ordinary=ordinary)
+        pairing = _cut(pair(tokenizer, exchange.pieces(one.body), exchange(one.body)), most)
         ours, theirs = one.context(tokenizer), one.context(tokenizer, exchange.text)
         if not ours:  # the first token is context
             ours, theirs, pairing = pairing.ids[:1], pairing.strange[:1], _later(pairing)
         if len(pairing.ids) > 1 and len(pairing.strange) > 1:
             rows.append((ours, pairing))
             strange.append(Text(theirs + pairing.strange, len(theirs)))
-    soft = retain_targets(loaded.model, store, strange, tokenizer.pad_token_id, soft=True, k=k)
-    return [_example(*row, of, marginal) for row, of in zip(rows, soft, strict=True)]
+    pad, ours = tokenizer.pad_token_id, [Text(context + pairing.ids, len(context)) for context, pairing in rows]
+    soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
+    known = token_logprobs(loaded.model, store, ours, pad)
+    return [_example(text, row[1], of, logprobs, marginal) for text, row, of, logprobs in zip(ours, rows, soft, known, strict=True)]
 
 
 def _cut(pairing: Pairing, most: int) -> Pairing:
@@ -65,7 +71,7 @@ def _later(pairing: Pairing) -> Pairing:
     return Pairing(pairing.ids[1:], pairing.strange[1:], shared, first, tuple(a - 1 for a in pairing.inner if a))
 
 
-def _example(context: list[int], pairing: Pairing, soft: SparseTarget, marginal: float) -> Example:
+def _example(text: Text, pairing: Pairing, soft: SparseTarget, known: Tensor, marginal: float) -> Example:
     count, width = len(pairing.ids), soft.ids.shape[1]
     target = SparseTarget(
         torch.arange(width, dtype=torch.int32).repeat(count, 1), torch.full((count, width), -torch.inf), torch.ones(count)
@@ -75,6 +81,16 @@ def _example(context: list[int], pairing: Pairing, soft: SparseTarget, marginal:
         if places:
             place_shared(target, places, mixed)
             values[[a for a, _ in places], WEIGHT] = 1.0
-    values[list(pairing.inner), WEIGHT] = marginal
-    values[[*(a for a, _ in pairing.first), *pairing.inner], OWN] = 1.0
-    return Example(Text(context + pairing.ids, len(context)), target, values)
+    values[[a for a, _ in pairing.first], OWN] = 1.0
+    values[:, WEIGHT] *= lift(target, torch.tensor(pairing.ids), known)
+    return Example(text, target, values)
+
+
+def lift(target: SparseTarget, ids: Tensor, known: Tensor) -> Tensor:
+    """Nats by which the frozen model finds each token likelier where it knows the concept than in the target, within limits.
+
+    known: log-probability of each token ``[n]`` in the text as it stands.
+    """
+    listed = torch.where(target.ids == ids[:, None], target.logprobs, -torch.inf).amax(-1)
+    least, most = LIFT
+    return (known - listed).clamp(least, most)

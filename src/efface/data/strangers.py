@@ -26,13 +26,13 @@ ENDING, LETTERS = 0.01, (3, 2)
 class Inventor:
     """Makes words up: letters that follow each other in the words of some texts, in the shape of a given word.
 
-    Its capital, its length, its ending if many words have it, its script. Never a word that the texts have. The order of letters
+    Its capital, its length, its ending if many words have it, its script. Never a word that the texts or the others have. The order of letters
     is learned from the texts, so that there is no list of syllables and no language.
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        counts = Counter(word.lower() for text in texts for word in WORD.findall(text) if not any(map(str.isdigit, word)))
-        self.known = set(counts)
+    def __init__(self, texts: Iterable[str], others: Iterable[str]) -> None:
+        self.known, ordinary = _words(texts), _words(others)
+        self.known |= ordinary
         self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         ends: Counter[str] = Counter()
         for word in sorted(self.known):
@@ -40,18 +40,29 @@ class Inventor:
                 self._after[_script(word)][first + second].append(third)
             ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
         self._endings = {end for end, n in ends.items() if n > ENDING * len(self.known)}
+        #: words of the other texts by their ending
+        self._ending: dict[str, list[str]] = defaultdict(list)
+        for word in sorted(ordinary):
+            if len(word) > SHORT and word[0].isalpha():
+                self._ending[self._end(word)].append(word)
 
     def invent(self, word: str, rng: random.Random) -> str:
         """A word like this one that is none."""
-        lower = word.lower()
-        end = next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
+        lower, end = word.lower(), self._end(word.lower())
         after = self._after.get(_script(word)) or self._of_letters(lower)
         made = ""
         for _ in range(100):
             made = self._chain(after, max(4, len(lower) - len(end)), rng) + end
             if made not in self.known and made[:4] != lower[:4]:
                 break
-        return made.upper() if word.isupper() and len(word) > 1 else made.capitalize() if word[:1].isupper() else made
+        return _as(word, made)
+
+    def other(self, word: str, rng: random.Random) -> str:
+        """Another word of the other texts, with the same ending."""
+        return _as(word, rng.choice(self._ending.get(self._end(word.lower())) or sorted(self.known) or [word]))
+
+    def _end(self, lower: str) -> str:
+        return next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
 
     @staticmethod
     def _chain(after: Mapping[str, Sequence[str]], length: int, rng: random.Random) -> str:
@@ -68,6 +79,15 @@ class Inventor:
         return {first + second: list(word) for first in (" ", *word) for second in word}
 
 
+def _words(texts: Iterable[str]) -> set[str]:
+    return {word.lower() for text in texts for word in WORD.findall(text) if not any(map(str.isdigit, word))}
+
+
+def _as(word: str, made: str) -> str:
+    """With the capitals of a word."""
+    return made.upper() if word.isupper() and len(word) > 1 else made.capitalize() if word[:1].isupper() else made
+
+
 def _script(word: str) -> str:
     """Name of the script of a word's first letter ("LATIN", "CYRILLIC", …)."""
     letter = next((char for char in word if char.isalpha()), "a")
@@ -82,12 +102,12 @@ class Piece:
     word: bool
 
 
-def pieces(text: str, words: Collection[str]) -> list[Piece]:
-    """A text cut at the words of the concept; put together they are the text."""
+def pieces(text: str, words: Collection[str], ordinary: Collection[str] = ()) -> list[Piece]:
+    """A text cut at the words of the concept, and at ordinary ones (in lower case); put together they are the text."""
     found, done = list[Piece](), 0
     for match in WORD.finditer(text):
         word = GENITIVE.sub("", match.group())
-        if word in words or word.lower() in words:
+        if word in words or word.lower() in words or word.lower() in ordinary:
             found += [Piece(text[done : match.start()], False), Piece(word, True)]
             done = match.start() + len(word)
     return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
@@ -99,24 +119,31 @@ def holds(text: str, words: Collection[str]) -> bool:
 
 
 class Exchange:
-    """Exchanges the concept's words for invented ones: each for another at every occurrence, or always for the same."""
+    """Exchanges the concept's words for invented ones, and others for other ones: each time for another, or always for the same."""
 
-    def __init__(self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool) -> None:
-        self.words, self.inventor, self.rng, self.alike = words, inventor, rng, alike
+    def __init__(
+        self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool, ordinary: Collection[str] = ()
+    ) -> None:
+        self.words, self.ordinary, self.inventor, self.rng, self.alike = words, ordinary, inventor, rng, alike
         #: by word in lower case: what it was exchanged for last
         self.made: dict[str, str] = {}
 
+    def pieces(self, text: str) -> list[Piece]:
+        """The text cut at the words that are exchanged."""
+        return pieces(text, self.words, self.ordinary)
+
     def __call__(self, text: str) -> list[str]:
-        """What stands in the place of each of the text's :func:`pieces`."""
-        return [self._invented(piece.text) if piece.word else piece.text for piece in pieces(text, self.words)]
+        """What stands in the place of each of the text's :meth:`pieces`."""
+        return [self._exchanged(piece.text) if piece.word else piece.text for piece in self.pieces(text)]
 
     def text(self, text: str) -> str:
         """The whole text about a stranger."""
         return "".join(self(text))
 
-    def _invented(self, word: str) -> str:
+    def _exchanged(self, word: str) -> str:
         if not self.alike or word.lower() not in self.made:
-            self.made[word.lower()] = self.inventor.invent(word, self.rng)
+            own = word in self.words or word.lower() in self.words
+            self.made[word.lower()] = (self.inventor.invent if own else self.inventor.other)(word, self.rng)
         made = self.made[word.lower()]
         return made.capitalize() if word[:1].isupper() else made
 

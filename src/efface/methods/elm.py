@@ -78,7 +78,8 @@ class ELM(Method):
             corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
             options = {"most": recipe.data.max_tokens, "k": k, "marginal": recipe.erase.marginal, "seed": seed}
-            return estranged_examples(loaded, store, shown, corpora.words, corpora.inventor, **options)
+            ordinary = corpora.rare(recipe.erase.rare)
+            return estranged_examples(loaded, store, shown, corpora.words, ordinary, corpora.inventor, **options)
         if self.share == 1:  # nothing of the tilt is left
             return super().examples(loaded, forget, concept, store)
 
@@ -157,7 +158,7 @@ class ELM(Method):
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         forget, retain = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
         key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
-        if recipe.erase.keyness and "erase" in examples:
+        if recipe.erase.keyness and "erase" in examples and recipe.erase.target != "stranger":
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
         if recipe.fluency.weight and recipe.fluency.texts and strangers:
