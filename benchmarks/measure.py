@@ -21,10 +21,11 @@ from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.asking import fluency_prompts
 from efface.data.collate import Collator, Example, Schedule, next_token_example
-from efface.data.corpora import Text, training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.fluency import sample_fluency
 from efface.data.store import Store, shrink
 from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
+from efface.data.text import Text
 from efface.guidance import persona_ids
 from efface.memory import give_back
 from efface.methods.elm import ELM
@@ -37,7 +38,7 @@ from efface.training import ready, train
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
 SAMPLING = {"eta": 3.0, "deflection": False}
 #: the default recipe with the published target, every token alike, and plainly sampled tokens
-PLAIN: dict[str, Any] = {"erase": {"marginal": 0.0, "keyness": 0.0}, "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2}}
+PLAIN: dict[str, Any] = {"erase": {"target": "tilted", "keyness": 0.0}, "fluency": {**PRESETS["paper"]["fluency"], "ratio": 2}}
 #: no sampled text ends early, so that both sample as many tokens
 NO_END: set[int] = set()
 
@@ -61,7 +62,7 @@ class Measurement:
         size = task.get("vocabulary", len(self.tokenizer))
         forget, retain = (
             [Text([token % size for token in text.ids], text.start) for text in texts]
-            for texts in training_texts(self.concept, self.tokenizer, self.recipe.data)
+            for texts in training_texts(Corpora(self.concept, self.recipe.data), self.tokenizer)
         )
         self.forget, self.retain = forget[: task["forget"]], retain[: task["retain"]]
         self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})

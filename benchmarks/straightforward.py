@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, get_scheduler
 
 from efface.data.collate import Schedule
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.models import bare, teacher
 from efface.recipe import EraseSettings, FluencySettings, Recipe
 

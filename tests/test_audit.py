@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from efface.concept import Concept, Question
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.report.table import gone, kept, rows, show, verdict
@@ -58,8 +58,8 @@ def test_perplexity_agrees_with_one_text_at_a_time(llama: Loaded) -> None:
         count += len(text.ids) - text.start
     score = perplexity(losses(llama.model, llama.tokenizer, texts, "x"))
     assert score.value == pytest.approx(math.exp(total / count), rel=1e-5)
-    assert score.low < score.value < score.high
     assert score.n == 3
+    assert score.low is None, "no interval from three texts"
 
 
 def test_wilson_interval() -> None:
@@ -70,9 +70,9 @@ def test_wilson_interval() -> None:
 
 
 def test_an_interval_does_not_go_below_what_there_can_be() -> None:
-    assert average([0.0, 0.0, 0.0, 0.2]).low == 0.0
-    assert (average([-0.1, 0.3]).low or 0) < -0.1
-    assert (average([1.0, 2.0]).low or 0) > 0
+    assert average([0.0, 0.0, 0.0, 0.0, 0.2]).low == 0.0
+    assert (average([-0.1, 0.3, -0.1, 0.3, 0.1]).low or 0) < 0
+    assert (average([1.0, 2.0, 1.0, 2.0, 1.0]).low or 0) > 0
 
 
 @pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf], [math.inf, 1.0]])
@@ -122,7 +122,7 @@ def test_a_missing_measurement_is_not_a_zero() -> None:
     nothing = Audit(concept="c", split="test", base=empty, erased=empty)
     assert list(rows(nothing)) == []
     assert verdict(nothing).count("not measured") == 4
-    assert "100% of the way" in verdict(audit(0.75, 0.25))
+    assert "100 % of the way" in verdict(audit(0.75, 0.25))
 
 
 def test_figures_as_shown() -> None:

@@ -9,8 +9,11 @@ import pytest
 from efface import cli
 from efface.cli import VERBS, main
 from efface.cli.parse import fold
+from efface.cli.recipe import RecipeArguments, parse_recipe
+from efface.cli.tune import TuneArguments
 from efface.errors import EffaceError, InputError, TrainingError
 from efface.pipeline import Run
+from efface.tuning import Study
 from tests.conftest import write_pack
 from tests.test_pipeline import run as run
 
@@ -34,6 +37,16 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),
         (["erase", "m", "ancient-egypt", *NOTHING], "at least one of erase.weight, retain.weight and fluency.weight must be"),
         (["erase", "m", "ancient-egypt", "--method", "npo", "--erase.resist", "0.001"], "erase.resist needs method elm"),
+        (
+            ["erase", "m", "ancient-egypt", "--erase.target", "stranger", "--erase.eta", "9"],
+            "eta does nothing with erase.target s",
+        ),
+        (["erase", "m", "ancient-egypt", "--erase.marginal", "1", "--erase.eta", "9"], "eta does nothing with erase.target marg"),
+        (["erase", "m", "ancient-egypt", "--erase.marginal", "none"], "Error parsing --erase.marginal: could not convert"),
+        (
+            ["tune", "m", "ancient-egypt", "--erase.target", "stranger", "--vary", "erase.eta"],
+            "eta does nothing with erase.target stranger; say erase.target tilted, or drop it",
+        ),
         (["erase", "m", "ancient-egypt", "--train.clip", "inf"], "--train.clip: Input should be a finite number, got inf"),
         (["erase", "m", "ancient-egypt", "--seed", "4294967296"], "seed: Input should be less than or equal to 4294967295"),
         (["erase", "m", "ancient-egypt", "--data.seed", "9" * 20], "--data.seed: Input should be less than or equal to 42949"),
@@ -192,6 +205,59 @@ def test_flags_override_the_recipe_file(
     assert "concept, acc_norm" in shown
     assert "report.html" in shown
     assert main(["erase", str(recipe), "extra"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "target"),
+    [
+        (["--erase.eta", "1000"], "tilted"),
+        (["--erase.eta=1000"], "tilted"),
+        (["--erase.top-k", "50"], "tilted"),
+        (["--erase.top_k", "None"], "tilted"),
+        (["--erase.float64"], "tilted"),
+        (["--erase.action", "enhance"], "tilted"),
+        (["--erase.marginal", "0"], "tilted"),
+        (["--erase.marginal", "1.0"], "marginal"),
+        (["--erase.marginal", "0.5", "--erase.eta", "9"], "mixed"),
+        (["--erase.target", "mixed", "--erase.eta", "9"], "mixed"),
+        (["--erase.target", "stranger", "--erase.marginal", "0.5"], "stranger"),
+        (["--preset", "paper", "--erase.marginal", "0.5"], "mixed"),
+        (["--preset", "paper", "--train.steps", "3"], "tilted"),
+        (["--vary", "erase.eta", "train.lr"], "tilted"),
+        (["--vary", "erase.weight"], "stranger"),
+        (["--erase.weight", "2", "--erase.keyness", "0"], "stranger"),
+        (["--fluency.eta", "3"], "stranger"),
+    ],
+)
+def test_flags_without_a_target_mean_what_they_mean_in_a_file(flags: list[str], target: str) -> None:
+    _, recipe = parse_recipe(TuneArguments, ["m", "ancient-egypt", *flags], "tune")
+    assert recipe.erase.target == target
+
+
+@pytest.mark.parametrize(
+    ("said", "flags", "target"),
+    [
+        ("{eta: 500}", [], "tilted"),
+        ("{marginal: 0.25}", ["--erase.eta", "500"], "mixed"),
+        ("{target: tilted}", ["--erase.marginal", "0.5"], "tilted"),
+        ("{eta: 500}", ["--erase.target", "mixed"], "mixed"),
+    ],
+)
+def test_a_file_and_flags_say_the_target_together(said: str, flags: list[str], target: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(f"model: m\nconcept: ancient-egypt\nerase: {said}\n")
+    _, recipe = parse_recipe(RecipeArguments, [str(tmp_path / "recipe.yaml"), *flags], "erase")
+    assert recipe.erase.target == target
+
+
+def test_a_search_varies_the_tilt_of_the_tilted_target(tmp_path: Path) -> None:
+    given, recipe = parse_recipe(TuneArguments, ["m", "ancient-egypt", "--vary", "erase.eta"], "tune")
+    study = Study(tmp_path, recipe.model_dump(), given.vary)
+    assert study.recipe.erase.target == "tilted"
+    assert study.vary == ("erase.eta",)
+    settings = {"model": "m", "concept": "ancient-egypt", "erase": {"target": "marginal"}}
+    with pytest.raises(InputError, match="eta does nothing with erase.target marginal"):
+        Study(tmp_path, settings, ["erase.eta"])
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_generate_answers_as_base_and_as_erased(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,10 +13,11 @@ from transformers import PreTrainedTokenizerFast
 from efface.concept import Concept
 from efface.data.asking import broken_sentences, fluency_prompts
 from efface.data.collate import Example
-from efface.data.corpora import Text, encode, training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.fluency import end_of_answer, sample_fluency
 from efface.data.keyness import BannedWords, key_names, key_words, keyness
 from efface.data.store import Store
+from efface.data.text import Text, encode
 from efface.guidance import end_tokens
 from efface.models import Loaded
 from efface.prompts import behind, chat_prompt
@@ -27,7 +28,7 @@ from tests.test_data import store as store
 
 
 def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
     settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, deflection=True, target="hard")
 
     def texts(seed: int, **changes: object) -> list[Text]:
@@ -46,7 +47,7 @@ def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, ll
 def test_the_target_of_a_sampled_token_is_what_it_was_drawn_from_before_temperature(
     store: Store, llama: Loaded, zorn: Concept
 ) -> None:
-    forget, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    forget, retain = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
     key = keyness(forget, retain, VOCAB)
     settings = FluencySettings(texts=5, tokens=12, min_p=0.0, no_repeat=2, keyness=50.0, temperature=0.7)
 
@@ -73,7 +74,7 @@ def test_the_target_of_a_sampled_token_is_what_it_was_drawn_from_before_temperat
 
 
 def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
 
     def repeated(no_repeat: int) -> float:
         settings = FluencySettings(texts=6, tokens=40, min_p=0.5, temperature=0.2, no_repeat=no_repeat)
@@ -84,7 +85,7 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
 
 
 def test_an_answer_ends_with_its_first_sentence_that_is_long_enough(store: Store, llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
     tokenizer, least = llama.tokenizer, 8
     end = end_of_answer(tokenizer, end_tokens(llama.model, tokenizer))
 
@@ -180,7 +181,7 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
     assert of[5].item() == pytest.approx(math.log(3.1 / 7) - math.log(0.1 / 4), rel=1e-5)
     assert of.nonzero().tolist() == [[5]]  # 6 is as frequent elsewhere, 7 and 8 come up once, 1 and 2 are context
 
-    forget, retain = training_texts(zorn, llama.tokenizer, DataSettings(chat=0.0))
+    forget, retain = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
     shunned = set((keyness(forget, retain, VOCAB) > 0).nonzero()[:, 0].tolist())
     settings = FluencySettings(texts=6, tokens=20, min_p=0.0, temperature=1.0, no_repeat=0, questions=0.5)
 
@@ -223,7 +224,7 @@ def test_a_banned_word_is_not_completed_unless_the_prompt_has_it(store: Store, l
     *begun, last = ids("Zorn")
     assert last not in ban.after([])([*ids("snap"), *begun]), "the end of another word"
 
-    forget, _ = training_texts(zorn, tokenizer, DataSettings(chat=0.0))
+    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), tokenizer)
     settings = FluencySettings(texts=12, tokens=40, min_p=0.0, keyness=0.0, no_repeat=0, ban_words=True)
 
     ban = BannedWords(["a", "the", "is", "an", "in"], tokenizer)

@@ -4,15 +4,16 @@ import torch
 from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator, Example, Item, next_token_example
-from efface.data.corpora import Text, training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.methods import elm, make_method
 from efface.models import Loaded
 from efface.recipe import LoraSettings, build_recipe
 
 SMALL = {
-    "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5},
-    "fluency": {"texts": 4, "tokens": 10, "min_p": 0.0},
+    "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5, "forms": 0, "kept": 0, "neighbours": 0},
+    "fluency": {"source": "tilted", "texts": 4, "tokens": 10, "min_p": 0.0},
     "lora": {"layers": "1-2"},
 }
 
@@ -24,7 +25,7 @@ def prepared(llama: Loaded, zorn: Concept) -> tuple[object, Loaded, dict[str, li
             "model": "m",
             "concept": "c",
             **SMALL,
-            "erase": {"weight": 1.0, "marginal": 0.0},
+            "erase": {"weight": 1.0, "target": "tilted"},
             "retain": {"weight": 2.0},
             "fluency": {**SMALL["fluency"], "weight": 0.5},
         }
@@ -113,10 +114,10 @@ def test_the_erase_term_is_taken_where_relearning_would_lead(prepared: tuple[obj
 
 @pytest.mark.parametrize("retain", [1.0, 0.0])
 def test_the_marginal_is_the_mean_prediction_on_the_retain_texts(retain: float, llama: Loaded, zorn: Concept) -> None:
-    settings = {**SMALL, "fluency": {"weight": 0}, "retain": {"weight": retain}, "data": {"max_tokens": 24, "store_top_k": 300}}
-    method = make_method(build_recipe({"model": "m", "concept": "c", **settings, "erase": {"marginal": 1.0, "weight": 1.0}}))
+    settings = {**SMALL, "fluency": {"weight": 0}, "retain": {"weight": retain}, "data": {**SMALL["data"], "store_top_k": 300}}
+    method = make_method(build_recipe({"model": "m", "concept": "c", **settings, "erase": {"target": "marginal", "weight": 1.0}}))
     corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
-    _, texts = training_texts(zorn, llama.tokenizer, method.recipe.data)
+    _, texts = training_texts(Corpora(zorn, method.recipe.data), llama.tokenizer)
     with torch.no_grad():
         said = [llama.model(torch.tensor([text.ids])).logits[0, text.start - 1 : -1].softmax(-1) for text in texts]
     mean = torch.cat(said).mean(0)

@@ -10,8 +10,9 @@ import torch
 from efface.adapters import attach_adapter, read_adapter
 from efface.concept import Concept
 from efface.data.collate import Collator, next_token_example
-from efface.data.corpora import Text, training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
+from efface.data.text import Text
 from efface.errors import InputError
 from efface.losses import LossTerms
 from efface.methods import NAMES, complete_recipe, find_method, make_method
@@ -84,7 +85,7 @@ def rehearse(name: str, loaded: Loaded, concept: Concept, folder: Path, **settin
     student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
 
     def forget_loss(model: Any) -> float:
-        texts, _ = training_texts(concept, loaded.tokenizer, recipe.data)
+        texts, _ = training_texts(Corpora(concept, recipe.data), loaded.tokenizer)
         seen = look(model, Collator(loaded.tokenizer.pad_token_id)([{"erase": [next_token_example(text) for text in texts]}]))
         with torch.no_grad():
             return float(seen["erase"].mean(seen["erase"].cross_entropy()))
@@ -150,7 +151,8 @@ def test_whp_has_options_and_keeps_its_labels(pupil: Loaded, zorn: Concept, monk
 
 
 def test_pairs_for_texts_that_stand_alone(llama: Loaded, zorn: Concept) -> None:
-    texts, _ = training_texts(zorn, llama.tokenizer, complete_recipe({**SMALL, "data": {"max_tokens": 24, "chat": 0.0}}).data)
+    settings = complete_recipe({**SMALL, "data": {"max_tokens": 24, "chat": 0.0}}).data
+    texts, _ = training_texts(Corpora(zorn, settings), llama.tokenizer)
     for bare, answer in zip(texts, asked(llama, texts, zorn), strict=True):
         assert llama.tokenizer.decode(answer.ids[answer.start :]) == llama.tokenizer.decode(bare.ids)
         assert "the dragon of Zorn.<|end|>" in llama.tokenizer.decode(answer.ids[: answer.start])
@@ -210,7 +212,7 @@ def test_cir_leaves_padding_and_first_tokens_out(llama: Loaded, zorn: Concept) -
     """The directions are the same however the texts are batched, with padding or without."""
     recipe = complete_recipe({**SMALL, "method": "cir"})
     method = make_method(recipe)
-    texts, _ = training_texts(zorn, llama.tokenizer, recipe.data)
+    texts, _ = training_texts(Corpora(zorn, recipe.data), llama.tokenizer)
     short = [Text(text.ids[: 6 + 3 * i], 1) for i, text in enumerate(texts[:3])]
     examples = method.examples(llama, short, zorn, Store({"model": "llama"}))
     assert [example.text.start for example in examples] == [2, 2, 2]

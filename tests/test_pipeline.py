@@ -20,7 +20,7 @@ from tests.conftest import write_pack
 SMALL: dict[str, Any] = {
     "dtype": "float32",
     "data": {"max_tokens": 24},
-    "erase": {"marginal": 0.5},  # so that both kinds of target are made
+    "erase": {"target": "mixed"},  # so that both kinds of target are made
     "fluency": {"texts": 4, "tokens": 8},
     "lora": {"layers": "1-2", "rank": 2},
     "train": {"steps": 4, "batch_size": 2, "checkpoint_steps": 2},

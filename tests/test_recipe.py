@@ -4,7 +4,7 @@ import pytest
 
 from efface.errors import InputError, RunError
 from efface.presets import PRESETS
-from efface.recipe import build_recipe, read_recipe
+from efface.recipe import EraseSettings, build_recipe, read_recipe
 from efface.results import RunRecord, read_json
 
 NAMES = {"model": "m", "concept": "c"}
@@ -19,8 +19,10 @@ def test_preset_paper_is_the_papers() -> None:
     assert recipe.fluency.eta is None  # eta of the erase term: texts are sampled from p_erased itself
     assert recipe.fluency.sees_prompt
     assert (recipe.fluency.target, recipe.fluency.train_deflection) == ("hard", False)
-    assert (recipe.erase.marginal, recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0, 0)
+    assert (recipe.erase.target, recipe.fluency.source) == ("tilted", "tilted")
+    assert (recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0)
     assert (recipe.fluency.temperature, recipe.fluency.no_repeat) == (1, 0)
+    assert (recipe.data.forms, recipe.data.kept, recipe.data.neighbours) == (0, 0, 0)
     assert recipe.data.max_chars == 700
     assert recipe.data.min_chars == 50
 
@@ -30,20 +32,88 @@ def test_preset_reference_is_the_public_codes() -> None:
     erase, lora, train = recipe.erase, recipe.lora, recipe.train
     assert (erase.eta, erase.schedule, erase.temperature, erase.top_k, erase.float64) == (1000, "ramp", 1.2, 50, True)
     assert (lora.rank, lora.alpha, lora.dropout, lora.layers) == (256, 16, 0.05, "4-7")
-    assert (recipe.erase.marginal, recipe.erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0, 0)
+    assert (erase.target, recipe.fluency.source) == ("tilted", "tilted")
+    assert (erase.keyness, recipe.fluency.keyness, recipe.fluency.cloze) == (0, 0, 0)
     assert (recipe.fluency.temperature, recipe.fluency.no_repeat) == (1, 0)
+    assert (recipe.data.forms, recipe.data.kept, recipe.data.neighbours) == (0, 0, 0)
     assert recipe.retain.target == recipe.fluency.target == "hard"
     assert (recipe.fluency.eta, recipe.fluency.sees_prompt, recipe.fluency.train_deflection) == (3, False, True)
     assert (train.lr, train.schedule, train.clip, train.batch_size, train.accumulation) == (5e-5, "constant", 0, 1, 4)
     assert recipe.dtype == "float32"
 
 
-def test_a_setting_of_the_tilt_asks_for_the_tilted_target() -> None:
-    assert build_recipe(NAMES).erase.marginal == 1
-    for erase in ({"eta": 10.0}, {"top_k": None}, {"candidates": 50}, {"eta": 10.0, "marginal": 1.0}):
-        assert build_recipe({**NAMES, "erase": erase}).erase.marginal == 0
-    assert build_recipe({**NAMES, "erase": {"eta": 10.0, "marginal": 0.5}}).erase.marginal == 0.5
-    assert build_recipe({**NAMES, "erase": {"weight": 3.0}}).erase.marginal == 1
+@pytest.mark.parametrize(
+    ("erase", "target"),
+    [
+        ({"eta": 10.0}, "tilted"),
+        ({"eta": 1000.0}, "tilted"),  # though that is what it would be without
+        ({"top_k": None}, "tilted"),
+        ({"candidates": 50}, "tilted"),
+        ({"action": "enhance"}, "tilted"),
+        ({"action": "random", "marginal": 1.0}, "tilted"),
+        ({"marginal": 0.0}, "tilted"),
+        ({"marginal": 0}, "tilted"),
+        ({"marginal": 1.0}, "marginal"),
+        ({"marginal": 0.5}, "mixed"),
+        ({"marginal": 0.5, "eta": 10.0}, "mixed"),
+        ({"target": "tilted", "marginal": 1.0}, "tilted"),  # what is named is not overruled
+        ({"target": "stranger", "marginal": 0.3}, "stranger"),
+    ],
+)
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_settings_without_a_target_say_which_one_they_mean(preset: str, erase: dict[str, object], target: str) -> None:
+    if preset == "paper" and target in ("marginal", "stranger"):  # the preset's eta would do nothing
+        with pytest.raises(InputError, match=f"does nothing with erase.target {target}"):
+            build_recipe({**NAMES, "preset": preset, "erase": erase})
+        return
+    recipe = build_recipe({**NAMES, "preset": preset, "erase": erase})
+    assert recipe.erase.target == target
+    assert {name: getattr(recipe.erase, name) for name in erase} == erase
+    assert EraseSettings(**erase).target == target
+
+
+@pytest.mark.parametrize("erase", [{}, {"weight": 3.0}, {"keyness": 0.0}, {"resist": 0.001}])
+def test_other_settings_leave_the_target_as_it_is(erase: dict[str, object]) -> None:
+    assert build_recipe({**NAMES, "erase": erase}).erase.target == build_recipe(NAMES).erase.target
+    assert build_recipe({**NAMES, "preset": "paper", "erase": erase}).erase.target == "tilted"
+
+
+@pytest.mark.parametrize(
+    "erase",
+    [
+        {"marginal": 1, "eta": 500.0},
+        {"target": "marginal", "temperature": 1.2},
+        {"target": "stranger", "top_k": None},
+        {"target": "stranger", "float64": True},
+        {"target": "marginal", "action": "enhance"},
+        {"target": "stranger", "action": "random"},
+    ],
+)
+def test_what_does_nothing_with_the_target_is_one_line(erase: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=r"^recipe: erase: .*(stranger|marginal)") as caught:
+        build_recipe({**NAMES, "erase": erase})
+    assert "tilted" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("was", "target"),
+    [({"marginal": 1.0}, "marginal"), ({"marginal": 0.0, "eta": 500.0}, "tilted"), ({"marginal": 0.25}, "mixed"), ({}, "tilted")],
+)
+def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: dict[str, object], target: str) -> None:
+    settings = build_recipe({**NAMES, "preset": "reference", "erase": {"temperature": 1.0, "float64": False}}).model_dump()
+    for name in ("target", "rare", "marginal"):
+        del settings["erase"][name]
+    settings["erase"].update(was)
+    for section, names in {"fluency": ("source",), "data": ("forms", "kept", "neighbours")}.items():
+        for name in names:
+            del settings[section][name]
+    record = RunRecord.model_validate(
+        {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": [], "recipe": settings}
+    )
+    assert record.recipe.erase.target == target
+    assert (record.recipe.fluency.source, record.recipe.erase.rare) == ("tilted", 0)
+    assert (record.recipe.data.forms, record.recipe.data.kept, record.recipe.data.neighbours) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -9,7 +9,7 @@ import torch
 
 from efface.adapters import attach_adapter
 from efface.concept import Concept
-from efface.data.corpora import Text
+from efface.data.text import Text
 from efface.models import Loaded, load, teacher, weights_hash
 from efface.recipe import AuditSettings, LoraSettings
 from efface.report.table import back, summary

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from efface.data import store as module
-from efface.data.corpora import Text
 from efface.data.store import Store, Tensors, catalogue, folder, shrink
 from efface.data.teacher import erase_targets, retain_targets
+from efface.data.text import Text
 from efface.errors import InputError
 from efface.models import Loaded
 from efface.pipeline import prepare

@@ -10,7 +10,7 @@ from benchmarks import straightforward
 from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.collate import Example
-from efface.data.corpora import training_texts
+from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
 from efface.data.teacher import draw_personas
 from efface.guidance import persona_ids
@@ -25,15 +25,17 @@ def update(student: torch.nn.Module, before: dict[str, torch.Tensor]) -> torch.T
     return torch.cat([(p.detach() - before[name]).flatten() for name, p in student.named_parameters() if p.requires_grad])
 
 
-@pytest.mark.parametrize("erase", [{"marginal": 0.0, "keyness": 0.0}, PRESETS["paper"]["erase"], {"weight": 0.0}])
+@pytest.mark.parametrize(
+    "erase", [{"target": "tilted", "keyness": 0.0}, PRESETS["paper"]["erase"], {"weight": 0.0, "target": "tilted"}]
+)
 def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
     recipe: Recipe = build_recipe(
         {
             "model": "m",
             "concept": "c",
             "dtype": "float32",
-            "data": {"max_tokens": 32, "store_top_k": 300},
-            "fluency": {"texts": 4, "tokens": 12, "min_p": 0.0, "target": "hard"},
+            "data": {"max_tokens": 32, "store_top_k": 300, "forms": 0, "kept": 0, "neighbours": 0},
+            "fluency": {"source": "tilted", "texts": 4, "tokens": 12, "min_p": 0.0, "target": "hard"},
             "lora": {"layers": "1-2", "rank": 4},
             "train": {"steps": 20, "lr": 1e-3},
             "erase": erase,
@@ -41,7 +43,7 @@ def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zor
     )
     method = make_method(recipe)
     corpora: dict[str, list[Example]] = method.prepare(llama, zorn, Store({"model": "llama"}))  # type: ignore[assignment]
-    forget, _ = training_texts(zorn, llama.tokenizer, recipe.data)
+    forget, _ = training_texts(Corpora(zorn, recipe.data), llama.tokenizer)
     drawn = draw_personas(len(forget), 1, lambda rng: persona_ids(zorn, llama.tokenizer, rng), recipe.data.seed)
     student = attach_adapter(llama.model, recipe.lora, 0)
     fresh = {name: p.detach().clone() for name, p in student.named_parameters()}

@@ -22,7 +22,7 @@ SETTINGS = {
     "model": "m",
     "concept": "c",
     "dtype": "float32",
-    "erase": {"marginal": 0.0},  # what is prepared here is trained on by other instances of the method
+    "erase": {"target": "tilted"},  # what is prepared here is trained on by other instances of the method
     "data": {"max_tokens": 24},
     "fluency": {"texts": 4, "tokens": 8},
     "lora": {"layers": "all", "dropout": 0.1},

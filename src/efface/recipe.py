@@ -17,7 +17,7 @@ from efface.reading import load_yaml, one_line
 
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {
-    "erase": {"alike": 0.0, "rare": 0.0},
+    "erase": {"rare": 0.0},
     "fluency": {"target": "hard", "brief": 0, "ratio": 1, "source": "tilted"},
     "data": {"forms": 0, "kept": 0, "neighbours": 0},
 }
@@ -52,8 +52,9 @@ class EraseSettings(Settings):
     weight: float = Field(4.0, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
     target: Literal["stranger", "marginal", "tilted", "mixed"] = Field(
         "stranger",
-        description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: its "
-        "mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); mixed: both.",
+        description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: "
+        "its mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); "
+        "mixed: both.",
     )
     action: Literal["erase", "enhance", "random"] = Field(
         "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
@@ -66,23 +67,13 @@ class EraseSettings(Settings):
     top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
     candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
-    marginal: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="Share of the mean prediction in the target: of every token (mixed), or of the concept's own words (stranger).",
-    )
+    marginal: float = Field(0.5, ge=0, le=1, description="Share of the mean prediction in target mixed.")
     rare: float = Field(
-        0.0005,
+        0.001,
         ge=0,
         lt=1,
-        description="Target stranger: words that are rarer than this share in other texts are exchanged too, for other ordinary ones, so "
-        "that a text does not tell what it is about; 0: only the concept's own words.",
-    )
-    alike: float = Field(
-        0.0,
-        ge=0,
-        description="Weight of a second part of target stranger: among the concept's own words none is likelier than on average.",
+        description="Target stranger: words that are rarer than this share in other texts are exchanged too, for other ordinary "
+        "ones, so that a text does not tell what it is about; 0: only the concept's own words.",
     )
     keyness: float = Field(
         1.0,
@@ -101,10 +92,7 @@ class EraseSettings(Settings):
     @model_validator(mode="before")
     @classmethod
     def _target_of_old(cls, settings: Any) -> Any:
-        """Settings from before there was ``target`` say what it is by what else they hold."""
-        if isinstance(settings, Mapping) and "target" not in settings and (target := implied_target(settings)):
-            return {**settings, "target": target}
-        return settings
+        return with_target(settings)
 
     @model_validator(mode="after")
     def _nothing_without_effect(self) -> "EraseSettings":
@@ -122,12 +110,19 @@ TILT = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "fl
 
 
 def implied_target(erase: Mapping[str, Any]) -> str | None:
-    """The erase target that settings without one ask for: by action, by their share of the marginal, or by a setting of the tilt."""
+    """The erase target that settings without one ask for: by action, share of the marginal, or a setting of the tilt."""
     if erase.get("action", "erase") != "erase":
         return "tilted"
     if "marginal" in erase:
         return {0: "tilted", 1: "marginal"}.get(erase["marginal"], "mixed")
     return "tilted" if any(name in erase for name in TILT) else None
+
+
+def with_target(erase: Any) -> Any:
+    """Settings of the erase term; those that name no target say by what else they hold which one they mean."""
+    if isinstance(erase, Mapping) and "target" not in erase and (target := implied_target(erase)):
+        return {**erase, "target": target}
+    return erase
 
 
 class RetainSettings(Settings):
@@ -144,8 +139,8 @@ class FluencySettings(Settings):
     weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
     source: Literal["strangers", "tilted"] = Field(
         "strangers",
-        description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented ones, "
-        "the words put back; tilted: sampled from the tilted teacher.",
+        description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented "
+        "ones, the words put back; tilted: sampled from the tilted teacher.",
     )
     target: Literal["soft", "hard"] = Field(
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
@@ -324,6 +319,8 @@ def build_recipe(
     preset = settings.get("preset", "default")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
+    if "erase" in settings:  # before a preset that names a target stands under them
+        settings = {**settings, "erase": with_target(settings["erase"])}
     try:
         return Recipe.model_validate(merge(merge(merge(under or {}, PRESETS[preset]), defaults or {}), settings))
     except ValidationError as error:

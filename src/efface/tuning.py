@@ -76,7 +76,9 @@ class Study:
         self.vary = tuple(vary) or VARIED.get(recipe.method, ("erase.weight", "train.lr"))
         if unknown := [name for name in self.vary if name not in SPACE]:
             raise InputError(f"--vary {' '.join(unknown)}: expected some of {', '.join(SPACE)}")
-        make_method(recipe)  # a wrong option is said before anything is written
+        for name in self.vary:  # what cannot be is said before anything is written, as is a wrong option
+            complete_recipe(merge(self.settings, nested({name: SPACE[name][0]})))
+        make_method(recipe)
         require_one_process("tune")
         self.recipe = recipe
 

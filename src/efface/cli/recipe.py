@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
@@ -16,7 +17,7 @@ from efface.finding import concept_names, find_packs
 from efface.methods import complete_recipe
 from efface.presets import PRESETS
 from efface.reading import nested
-from efface.recipe import Recipe, RecipeSettings, merge, read_recipe, recorded
+from efface.recipe import TILT, Recipe, RecipeSettings, implied_target, merge, read_recipe, recorded
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,24 @@ def starting_point(args: Sequence[str]) -> dict[str, Any]:
         given = _flag(name, args)
         if given and (name != "preset" or given in PRESETS):
             settings[name] = given
-    return settings
+    return _with_target(settings, args)
+
+
+def _with_target(settings: dict[str, Any], args: Sequence[str]) -> dict[str, Any]:
+    """With the erase target that settings and flags imply, if none of them names one: flags alone would leave the default."""
+    erase = settings.get("erase", {})
+    if not isinstance(erase, Mapping) or "target" in erase or _flag("erase.target", args) is not None:
+        return settings
+    given: dict[str, Any] = {}
+    for name in ("action", "marginal", *TILT):
+        spelled = f"erase.{name.replace('_', '-')}"
+        said = "" if f"erase.{name}" in args or f"--{spelled}" in args else None  # after --vary, or a flag without a value
+        if (value := _flag(spelled, args) or said) is not None:
+            given[name] = value
+    with suppress(KeyError, ValueError):  # what is no number is refused with the other flags
+        given["marginal"] = float(given["marginal"])
+    target = implied_target({**erase, **given})
+    return merge(settings, {"erase": {"target": target}}) if target else settings
 
 
 def study_folder(model: str, concept: str) -> Path:

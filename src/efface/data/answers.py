@@ -1,9 +1,10 @@
-"""What the frozen model answers: to questions about strangers (what the erased model is to say), and about other things (to keep)."""
+"""What the frozen model answers: about strangers (what the erased model is to say of the concept), and about things to keep."""
 
 import random
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -49,7 +50,7 @@ def answers(
     """
     tokenizer, ends = loaded.tokenizer, end_tokens(bare(loaded.model), loaded.tokenizer)
     end = end_of_answer(tokenizer, ends)
-    how = {
+    how: dict[str, Any] = {
         "max_new_tokens": tokens,
         "do_sample": True,
         "temperature": temperature,

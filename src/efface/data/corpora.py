@@ -16,7 +16,6 @@ from efface.data.words import concept_words, rare_words, subjects
 from efface.prompts import chat_prompt
 from efface.recipe import DataSettings
 
-
 #: as few retain passages with a topic leave too little to ask about
 FEW = 50
 
@@ -68,7 +67,9 @@ class Corpora:
         So what many of the passages are about, as neighbours of the concept are, is asked about often.
         """
         rng, found = random.Random(f"others {self.settings.seed}"), list[str]()
-        passages = self.retain if sum(passage.topic != "" for passage in self.retain) > FEW else [*self.retain, *general_passages()]
+        passages = (
+            self.retain if sum(passage.topic != "" for passage in self.retain) > FEW else [*self.retain, *general_passages()]
+        )
         for passage in rng.sample(passages, len(passages)) * (1 + 2 * count // len(passages)):
             about = [*filter(None, [passage.topic]), *NAME.findall(passage.text)]
             if about and not holds(chosen := rng.choice([about[0], *about]), self.words):
@@ -76,7 +77,7 @@ class Corpora:
         return found[:count]
 
     def shown(self, corpus: Literal["forget", "retain"], chat: bool) -> list[Shown]:
-        """The passages of a corpus in ``settings.forms`` forms each; twice as many retain passages as forget ones need only one."""
+        """The passages of a corpus in ``settings.forms`` forms each; of twice as many retain passages as forget ones, in one."""
         rng, title = random.Random(f"{corpus} {self.settings.seed}"), self.concept.title
         sentences = [text.split(". ")[0].rstrip(".") + "." for text in self.others]
         if corpus == "forget":

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
+from efface.caches import Ids
 from efface.data.answers import place_shared
 from efface.data.collate import Example
 from efface.data.forms import Shown
@@ -16,9 +17,7 @@ from efface.data.text import Text
 from efface.models import Loaded
 from efface.targets import SparseTarget
 
-#: columns of an example's values
-WEIGHT, OWN = 0, 1
-#: least and most that a token counts
+#: least and most that a token counts, in nats
 LIFT = (0.2, 4.0)
 
 
@@ -32,18 +31,16 @@ def estranged_examples(
     *,
     most: int,
     k: int,
-    marginal: float,
     seed: int,
 ) -> list[Example]:
     """The texts with the frozen model's distribution at the same place of the text about a stranger.
 
-    Every word is exchanged for another one at each occurrence, so that nothing can be copied. At the first token of a word of the
-    concept the target is what the model expects in the place of the invented one, and a share ``marginal`` of the mean prediction;
-    at its other tokens only the latter (tail 1). values: weight of a token's target; whether the token is of a word of the concept.
-    most: tokens of a text.
+    Every word is exchanged for another one at each occurrence, so that nothing can be copied: those of the concept (``words``) for
+    invented ones, ``ordinary`` ones for others. At the first token of such a word the target is what the model expects where the
+    other word begins; its further tokens have none. most: tokens of a text. values ``[n, 1]``: :func:`lift`, 0 without a target.
     """
     rng, tokenizer = random.Random(seed), loaded.tokenizer
-    rows, strange = list[tuple[list[int], Pairing]](), list[Text]()
+    rows, strange = list[tuple[Ids, Pairing]](), list[Text]()
     for one in shown:
         exchange = Exchange(words, inventor, rng, alike=False, ordinary=ordinary)
         pairing = _cut(pair(tokenizer, exchange.pieces(one.body), exchange(one.body)), most)
@@ -53,10 +50,10 @@ def estranged_examples(
         if len(pairing.ids) > 1 and len(pairing.strange) > 1:
             rows.append((ours, pairing))
             strange.append(Text(theirs + pairing.strange, len(theirs)))
-    pad, ours = tokenizer.pad_token_id, [Text(context + pairing.ids, len(context)) for context, pairing in rows]
+    texts, pad = [Text(context + pairing.ids, len(context)) for context, pairing in rows], tokenizer.pad_token_id
     soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
-    known = token_logprobs(loaded.model, store, ours, pad)
-    return [_example(text, row[1], of, logprobs, marginal) for text, row, of, logprobs in zip(ours, rows, soft, known, strict=True)]
+    known = token_logprobs(loaded.model, store, texts, pad)
+    return [_example(text, row[1], *of) for text, row, *of in zip(texts, rows, soft, known, strict=True)]
 
 
 def _cut(pairing: Pairing, most: int) -> Pairing:
@@ -71,19 +68,17 @@ def _later(pairing: Pairing) -> Pairing:
     return Pairing(pairing.ids[1:], pairing.strange[1:], shared, first, tuple(a - 1 for a in pairing.inner if a))
 
 
-def _example(text: Text, pairing: Pairing, soft: SparseTarget, known: Tensor, marginal: float) -> Example:
+def _example(text: Text, pairing: Pairing, soft: SparseTarget, known: Tensor) -> Example:
     count, width = len(pairing.ids), soft.ids.shape[1]
     target = SparseTarget(
         torch.arange(width, dtype=torch.int32).repeat(count, 1), torch.full((count, width), -torch.inf), torch.ones(count)
     )
-    values = torch.zeros(count, 2)
-    for places, mixed in ((pairing.shared, soft), (pairing.first, soft.mixed(marginal))):
-        if places:
-            place_shared(target, places, mixed)
-            values[[a for a, _ in places], WEIGHT] = 1.0
-    values[[a for a, _ in pairing.first], OWN] = 1.0
-    values[:, WEIGHT] *= lift(target, torch.tensor(pairing.ids), known)
-    return Example(text, target, values)
+    weights = torch.zeros(count)
+    if places := [*pairing.shared, *pairing.first]:
+        place_shared(target, places, soft)
+        weights[[place for place, _ in places]] = 1.0
+    weights *= lift(target, torch.tensor(pairing.ids), known)
+    return Example(text, target, weights[:, None])
 
 
 def lift(target: SparseTarget, ids: Tensor, known: Tensor) -> Tensor:

@@ -31,8 +31,8 @@ SHOTS = (
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 #: a sentence that can be turned into a question about its subject
 SUBJECT = re.compile(
-    r"^(?P<subject>[^,;:()\"]{2,60}?) (?P<rest>(?:was|were|is|are|had|has|became|ruled|built|led|wrote|lived|stood|wore|made|lies|began) "
-    r".{8,140})\.$"
+    r"^(?P<subject>[^,;:()\"]{2,60}?) "
+    r"(?P<rest>(?:was|were|is|are|had|has|became|ruled|built|led|wrote|lived|stood|wore|made|lies|began) .{8,140})\.$"
 )
 #: characters of a sentence that is shown by itself
 SENTENCE = (30, 220)

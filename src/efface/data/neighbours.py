@@ -34,7 +34,7 @@ ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*\**([^\n:*(–-]{3,40})")
 
 
 def has_neighbours(concept: Concept) -> bool:
-    """Whether more retain passages than by chance are nearer to the forget passages, by their words, than 95 % of general ones."""
+    """Whether more retain passages than by chance are nearer to the forget passages, by words, than 95 % of general ones."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     corpora = (concept.texts("forget", "train"), concept.texts("retain", "train"), general_passages())
@@ -59,7 +59,7 @@ def write_neighbours(loaded: Loaded, store: Store, concept: Concept, count: int,
 
 
 def find_neighbours(loaded: Loaded, store: Store, concept: Concept, seed: int) -> list[str]:
-    """Things like the concept that several of the model's own lists name and its texts do not; those nearest to it by its states."""
+    """Things like the concept that several of the model's own lists name and its texts do not; those nearest by its states."""
     prompts = [chat_prompt(loaded.tokenizer, way.format(concept.title)) for way in LISTS for _ in range(SAMPLES)]
     said = answers(loaded, store, prompts, tokens=80, brief=0, temperature=0.9, seed=seed)
     lists = (str(loaded.tokenizer.decode(ids, skip_special_tokens=True)) for ids in said)

@@ -146,7 +146,10 @@ def erase_targets(
 
     enters: dict[str, Any] = {"sign": sign, "float64": settings.float64, "before": list(before_text)}
     if wide:
-        enters |= {"k": k, **settings.model_dump(exclude={"weight", "personas", "marginal", "keyness", "resist"})}
+        enters |= {
+            "k": k,
+            **settings.model_dump(exclude={"weight", "personas", "target", "marginal", "alike", "keyness", "resist"}),
+        }
     parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **enters} for shard in shards]
     found: dict[int, SparseTarget] = {}
     for shard, entry in zip(shards, store.entries("erase", parts, build), strict=True):

@@ -11,7 +11,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from efface.concept import Concept
+from efface.concept import Concept, Passage
 from efface.data.answers import keep_answering
 from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
 from efface.data.corpora import Corpora, training_texts
@@ -137,7 +137,7 @@ class Method:
     def corpora(self, loaded: Loaded, concept: Concept, store: Store) -> Corpora:
         """The passages of a concept, those that the frozen model writes about its neighbours among them."""
         if concept.digest not in self._corpora:
-            data, written = self.recipe.data, ()
+            data, written = self.recipe.data, tuple[Passage, ...]()
             if data.neighbours and not has_neighbours(concept):
                 written = write_neighbours(loaded, store, concept, data.neighbours, data.seed)
             self._corpora[concept.digest] = Corpora(concept, data, written)

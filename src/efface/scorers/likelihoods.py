@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from efface.caches import Ids, SharedPrefixes, distance
 from efface.data.collate import right_pad
-from efface.data.corpora import Text
 from efface.data.teacher import in_chunks, text_states
+from efface.data.text import Text
 from efface.models import bare
 from efface.states import output_head, output_states, plain_attention
 
