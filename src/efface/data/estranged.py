@@ -35,7 +35,7 @@ def estranged_examples(
 ) -> list[Example]:
     """The texts with the frozen model's distribution at the same place of the text about a stranger.
 
-    Every word is exchanged for another one at each occurrence, so that nothing can be copied: those of the concept (``words``) for
+    Each word is exchanged for another one at each occurrence, so that nothing can be copied: those of the concept (``words``) for
     invented ones, ``ordinary`` ones for others. At the first token of such a word the target is what the model expects where the
     other word begins; its further tokens have none. most: tokens of a text. values ``[n, 1]``: :func:`lift`, 0 without a target.
     """
@@ -53,7 +53,8 @@ def estranged_examples(
     texts, pad = [Text(context + pairing.ids, len(context)) for context, pairing in rows], tokenizer.pad_token_id
     soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
     known = token_logprobs(loaded.model, store, texts, pad)
-    return [_example(text, row[1], *of) for text, row, *of in zip(texts, rows, soft, known, strict=True)]
+    pairings = [pairing for _, pairing in rows]
+    return [_example(*row) for row in zip(texts, pairings, soft, known, strict=True)]
 
 
 def _cut(pairing: Pairing, most: int) -> Pairing:

@@ -26,7 +26,7 @@ ENDING, LETTERS = 0.01, (3, 2)
 class Inventor:
     """Makes words up: letters that follow each other in the words of some texts, in the shape of a given word.
 
-    Its capital, its length, its ending if many words have it, its script. Never a word that the texts or the others have. The order of letters
+    Its capital, its length, its ending if many words have it, its script. Never a word that they have. The order of letters
     is learned from the texts, so that there is no list of syllables and no language.
     """
 
@@ -119,7 +119,7 @@ def holds(text: str, words: Collection[str]) -> bool:
 
 
 class Exchange:
-    """Exchanges the concept's words for invented ones, and others for other ones: each time for another, or always for the same."""
+    """Exchanges the concept's words for invented ones, ordinary ones for others: for another each time, or always the same."""
 
     def __init__(
         self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool, ordinary: Collection[str] = ()
