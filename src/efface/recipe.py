@@ -146,7 +146,10 @@ class FluencySettings(Settings):
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )
     ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
-    texts: int = Field(288, ge=0, description="Number of sampled texts.")
+    facts: float = Field(
+        0.5, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not about a name in them."
+    )
+    texts: int = Field(384, ge=0, description="Number of sampled texts.")
     tokens: int = Field(56, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")

@@ -87,11 +87,10 @@ def _cut(ids: Ids, tokens: int, brief: int, end: int | None, decode: Callable[[I
     return ids + last if len(ids) < tokens else ids
 
 
-def ask_about_strangers(corpora: Corpora, count: int, rng: random.Random) -> list[Asked]:
-    """So many questions about the concept, each with the same about a stranger."""
-    wanted = questions(corpora.subjects(), count, rng)
+def ask_about_strangers(corpora: Corpora, count: int, facts: float, rng: random.Random) -> list[Asked]:
+    """So many questions about the concept, each with the same about a stranger. facts: share about what the passages say."""
     asked = []
-    for question in wanted:
+    for question in corpora.questions(count, facts, rng):
         exchange = Exchange(corpora.words, corpora.inventor, rng, alike=True)
         strange = exchange.text(question)
         written = {word.lower(): word for word in WORD.findall(question)}
@@ -106,7 +105,7 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
     Answers that hold a piece of an invented word or another word of the concept than their question are dropped.
     """
     tokenizer, seed = loaded.tokenizer, corpora.settings.seed
-    asked = ask_about_strangers(corpora, settings.texts, random.Random(f"strangers {seed}"))
+    asked = ask_about_strangers(corpora, settings.texts, settings.facts, random.Random(f"strangers {seed}"))
     context = [chat_prompt(tokenizer, row.strange) for row in asked]
     said = answers(
         loaded, store, context, tokens=settings.tokens, brief=settings.brief, temperature=settings.temperature, seed=seed

@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from efface.concept import Concept, Passage, general_passages
 from efface.data.forms import Forms, Shown
 from efface.data.keyness import NAME
+from efface.data.questions import questions
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode
 from efface.data.words import concept_words, rare_words, subjects
@@ -57,9 +58,10 @@ class Corpora:
         """Makes up words that none of the texts has."""
         return Inventor([passage.text for passage in self.forget], self.others)
 
-    def subjects(self) -> list[str]:
-        """What can be asked about the concept."""
-        return subjects(self.concept.manifest, self.forget, self.words)
+    def questions(self, count: int, facts: float, rng: random.Random) -> list[str]:
+        """So many questions about the concept: this share about what its passages say, the others about a name or topic."""
+        of_facts = Forms(self.forget, self.concept.title, (), self.words).requests(round(count * facts), rng)
+        return questions(subjects(self.concept.manifest, self.forget, self.words), count - len(of_facts), rng) + of_facts
 
     def other_subjects(self, count: int) -> list[str]:
         """So many things to ask about that are not the concept: of every retain passage its topic or a name in it.
