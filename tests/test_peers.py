@@ -151,7 +151,7 @@ def test_whp_has_options_and_keeps_its_labels(pupil: Loaded, zorn: Concept, monk
 
 
 def test_pairs_for_texts_that_stand_alone(llama: Loaded, zorn: Concept) -> None:
-    settings = complete_recipe({**SMALL, "data": {"max_tokens": 24, "chat": 0.0}}).data
+    settings = complete_recipe({**SMALL, "data": {"max_tokens": 24, "chat": 0.0, "forms": 0}}).data
     texts, _ = training_texts(Corpora(zorn, settings), llama.tokenizer)
     for bare, answer in zip(texts, asked(llama, texts, zorn), strict=True):
         assert llama.tokenizer.decode(answer.ids[answer.start :]) == llama.tokenizer.decode(bare.ids)

@@ -19,7 +19,7 @@ from tests.conftest import write_pack
 
 SMALL: dict[str, Any] = {
     "dtype": "float32",
-    "data": {"max_tokens": 24},
+    "data": {"max_tokens": 24, "kept": 6, "neighbours": 4},
     "erase": {"target": "mixed"},  # so that both kinds of target are made
     "fluency": {"texts": 4, "tokens": 8},
     "lora": {"layers": "1-2", "rank": 2},
@@ -51,7 +51,7 @@ def test_a_run_folder_holds_all_and_nothing_else(run: Run) -> None:
         for metric in ("acc", "acc_norm", "acc_mutual_info"):
             score = audit.base.scores[f"choice/{kind}/{metric}"]
             assert score.n == 2
-            assert score.low <= score.value <= score.high
+            assert score.low is score.high is None, "no interval from two questions"
     for key in ("open/forget/right", "perplexity/retain/held_out", "perplexity/forget/held_out", "answers/forget/perplexity"):
         assert key in audit.erased.scores
     assert [answer.prompt for answer in audit.base.answers] == ["Who was Orlo?", "What is bread?"]
@@ -125,9 +125,10 @@ def test_killed_while_preparing_it_goes_on_with_what_the_store_has(
     monkeypatch.setattr(store, "write", lambda path, *arguments: (written.append(path.name), write(path, *arguments)))
     prepared = prepare(**{name: value for name, value in job.items() if name != "to"})
     assert prepared.keys() == {"erase", "retain", "fluency"}
-    assert len(set(written)) == len(written) == 3
+    assert len(set(written)) == len(written) > 2, "nothing twice"
+    everything = len(written)
     assert erase(**job).record.hashes == run.record.hashes
-    assert len(written) == 3
+    assert len(written) == everything
 
 
 def test_an_unfinished_run_of_another_recipe_is_not_mixed_in(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ class FluencySettings(Settings):
     )
     ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
     facts: float = Field(
-        0.5, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not about a name in them."
+        0.5, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not on names."
     )
     texts: int = Field(384, ge=0, description="Number of sampled texts.")
     tokens: int = Field(56, gt=0, description="Tokens sampled for each text.")

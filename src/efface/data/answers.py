@@ -15,9 +15,10 @@ from efface.data.fluency import OVER, end_of_answer
 from efface.data.keyness import WORD
 from efface.data.questions import questions
 from efface.data.store import Store, Tensors
-from efface.data.strangers import Exchange, Piece, holds, pair
+from efface.data.strangers import Exchange, Piece, holds, pair, pieces
 from efface.data.teacher import retain_targets
 from efface.data.text import Text
+from efface.errors import TrainingError
 from efface.guidance import end_tokens, plain_generation, sample
 from efface.models import Loaded, bare, teacher
 from efface.prompts import chat_prompt
@@ -93,8 +94,8 @@ def ask_about_strangers(corpora: Corpora, count: int, facts: float, rng: random.
     for question in corpora.questions(count, facts, rng):
         exchange = Exchange(corpora.words, corpora.inventor, rng, alike=True)
         strange = exchange.text(question)
-        written = {word.lower(): word for word in WORD.findall(question)}
-        asked.append(Asked(question, strange, tuple((written.get(of, of), made) for of, made in exchange.made.items())))
+        written = {piece.text.lower(): piece.text for piece in pieces(question, corpora.words) if piece.word}
+        asked.append(Asked(question, strange, tuple((written[of], made) for of, made in exchange.made.items())))
     return [row for row in asked if row.made]
 
 
@@ -117,11 +118,13 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         if (told := put_back(text, row, corpora.words, corpora.inventor.known)) is None:
             continue
         pairing = pair(tokenizer, *told)
-        if min(len(pairing.ids), len(pairing.strange)) < SHORTEST:
+        if min(len(pairing.ids), len(pairing.strange)) < min(SHORTEST, settings.tokens // 2):
             continue
         ours, theirs = pairing.ids + last, pairing.strange + last
         texts.append(Text(before + theirs, len(before)))
         kept.append((chat_prompt(tokenizer, row.question), ours, pairing.shared))  # that it ends here is not the model's choice
+    if not kept:
+        raise TrainingError("no answer about a stranger can be used; try more fluency.texts, or fluency.source tilted")
     soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, soft=True, k=k)
     return [_example(*row, without_repeats(of, text.ids[text.start :])) for row, of, text in zip(kept, soft, texts, strict=True)]
 
@@ -177,7 +180,7 @@ def put_back(said: str, row: Asked, words: Collection[str], known: Collection[st
     if said[done:]:
         whole.append(Piece(said[done:], False))
         swapped.append(said[done:])
-    allowed = {word.lower() for word in WORD.findall(row.question)}
+    allowed = {piece.text.lower() for piece in pieces(row.question, words) if piece.word}
     others = {word for word in words if word.lower() not in allowed}
     like = {new[:ALIKE].lower() for _, new in row.made}
     for piece in whole:

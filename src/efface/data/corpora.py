@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from efface.concept import Concept, Passage, general_passages
 from efface.data.forms import Forms, Shown
 from efface.data.keyness import NAME
-from efface.data.questions import questions
+from efface.data.questions import KINDS, questions
 from efface.data.strangers import Inventor, holds
-from efface.data.text import Text, encode
+from efface.data.text import Text, encode, require_length
 from efface.data.words import concept_words, rare_words, subjects
 from efface.prompts import chat_prompt
 from efface.recipe import DataSettings
@@ -46,8 +46,9 @@ class Corpora:
 
     @cached_property
     def words(self) -> frozenset[str]:
-        """The concept's own words."""
-        return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others))
+        """The concept's own words; not those that any question has."""
+        asked = [question for kind, _ in KINDS for question in kind]
+        return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others + asked))
 
     def rare(self, share: float) -> frozenset[str]:
         """Words of the forget texts, in lower case, that are rarer than this share in the others."""
@@ -111,6 +112,8 @@ def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tupl
 def _in_forms(corpora: Corpora, corpus: Literal["forget", "retain"], tokenizer: PreTrainedTokenizerBase) -> list[Text]:
     """The passages of a corpus in all forms, as token ids."""
     texts = []
+    for passage in corpora.drawn(corpus, random.Random(corpora.settings.seed)):
+        require_length(passage.text, corpora.settings)
     for shown in corpora.shown(corpus, tokenizer.chat_template is not None):
         context = shown.context(tokenizer)
         ids = list(tokenizer(shown.body, add_special_tokens=False)["input_ids"])[: corpora.settings.max_tokens]

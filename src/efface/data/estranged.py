@@ -14,6 +14,7 @@ from efface.data.store import Store
 from efface.data.strangers import Exchange, Inventor, Pairing, pair
 from efface.data.teacher import retain_targets, token_logprobs
 from efface.data.text import Text
+from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.targets import SparseTarget
 
@@ -50,6 +51,8 @@ def estranged_examples(
         if len(pairing.ids) > 1 and len(pairing.strange) > 1:
             rows.append((ours, pairing))
             strange.append(Text(theirs + pairing.strange, len(theirs)))
+    if not rows:
+        raise TrainingError("no forget text is long enough to train on; try a larger data.max_tokens")
     texts, pad = [Text(context + pairing.ids, len(context)) for context, pairing in rows], tokenizer.pad_token_id
     soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
     known = token_logprobs(loaded.model, store, texts, pad)

@@ -47,8 +47,11 @@ def has_neighbours(concept: Concept) -> bool:
 
 def write_neighbours(loaded: Loaded, store: Store, concept: Concept, count: int, seed: int) -> tuple[Passage, ...]:
     """So many passages by the frozen model about what it takes for neighbours of the concept; says which on stderr."""
+    if not count:
+        return ()
     found = find_neighbours(loaded, store, concept, seed)
-    if not found or not count:
+    if not found:
+        print(f"the retain texts have none near {concept.title}, and the model names nothing like it", file=sys.stderr)
         return ()
     asked = [(topic, WRITE[i % len(WRITE)].format(topic)) for i in range(-(-count // len(found))) for topic in found][:count]
     prompts = [chat_prompt(loaded.tokenizer, question) for _, question in asked]

@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from string import ascii_lowercase
 
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +18,8 @@ from efface.data.keyness import WORD
 
 #: what may stand behind a word as part of it and stays when the word is exchanged
 GENITIVE = re.compile(r"['’]s?$")
+#: what hyphens join
+PART = re.compile(r"[^\W_]+(?:['’]\w+)*")
 #: a word as short as this is too likely to be an ordinary one
 SHORT = 2
 #: share of the different words that must end alike for the end to be an ending, and the letters it may have
@@ -35,7 +38,7 @@ class Inventor:
         self.known |= ordinary
         self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         ends: Counter[str] = Counter()
-        for word in sorted(self.known):
+        for word in sorted(filter(str.isalpha, self.known)):
             for first, second, third in zip(" " + word, word, word[1:], strict=False):
                 self._after[_script(word)][first + second].append(third)
             ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
@@ -43,7 +46,7 @@ class Inventor:
         #: words of the other texts by their ending
         self._ending: dict[str, list[str]] = defaultdict(list)
         for word in sorted(ordinary):
-            if len(word) > SHORT and word[0].isalpha():
+            if len(word) > SHORT and word.isalpha():
                 self._ending[self._end(word)].append(word)
 
     def invent(self, word: str, rng: random.Random) -> str:
@@ -51,8 +54,8 @@ class Inventor:
         lower, end = word.lower(), self._end(word.lower())
         after = self._after.get(_script(word)) or self._of_letters(lower)
         made = ""
-        for _ in range(100):
-            made = self._chain(after, max(4, len(lower) - len(end)), rng) + end
+        for tried in range(100):  # longer ones, where all that can be made are words
+            made = self._chain(after, max(4, len(lower) - len(end)) + tried // 20, rng) + end
             if made not in self.known and made[:4] != lower[:4]:
                 break
         return _as(word, made)
@@ -76,11 +79,14 @@ class Inventor:
     @staticmethod
     def _of_letters(word: str) -> dict[str, list[str]]:
         """For a script that the texts do not have: the word's own letters, in any order."""
-        return {first + second: list(word) for first in (" ", *word) for second in word}
+        letters = [char for char in word if char.isalpha()] or list(ascii_lowercase)
+        return {first + second: letters for first in (" ", *letters) for second in letters}
 
 
 def _words(texts: Iterable[str]) -> set[str]:
-    return {word.lower() for text in texts for word in WORD.findall(text) if not any(map(str.isdigit, word))}
+    """The words of the texts in lower case, and what hyphens and apostrophes join in them."""
+    written = {word.lower() for text in texts for word in WORD.findall(text)}
+    return written.union(*(re.findall(r"[^\W_]+", word) for word in written))
 
 
 def _as(word: str, made: str) -> str:
@@ -106,11 +112,20 @@ def pieces(text: str, words: Collection[str], ordinary: Collection[str] = ()) ->
     """A text cut at the words of the concept, and at ordinary ones (in lower case); put together they are the text."""
     found, done = list[Piece](), 0
     for match in WORD.finditer(text):
-        word = GENITIVE.sub("", match.group())
-        if word in words or word.lower() in words or word.lower() in ordinary:
-            found += [Piece(text[done : match.start()], False), Piece(word, True)]
-            done = match.start() + len(word)
+        for at, word in _own(match, words, ordinary):
+            found += [Piece(text[done:at], False), Piece(word, True)]
+            done = at + len(word)
     return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
+
+
+def _own(match: re.Match[str], words: Collection[str], ordinary: Collection[str]) -> list[tuple[int, str]]:
+    """The concept's or ordinary word that a match is, or those that hyphens join in it; each with its place in the text."""
+    whole = GENITIVE.sub("", match.group())
+    parts = [(match.start() + part.start(), GENITIVE.sub("", part.group())) for part in PART.finditer(match.group())]
+    for found in ([(match.start(), whole)], parts):
+        if own := [(at, word) for at, word in found if word in words or word.lower() in words or word.lower() in ordinary]:
+            return own
+    return []
 
 
 def holds(text: str, words: Collection[str]) -> bool:
@@ -210,7 +225,9 @@ def spelled(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[Ids, list[tu
         ids, spans = list(encoded["input_ids"]), [tuple(span) for span in encoded["offset_mapping"]]
     else:
         ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        ends = [len(tokenizer.decode(ids[: i + 1])) for i in range(len(ids))]
+        said = [str(tokenizer.decode(ids[: i + 1])) for i in range(len(ids))]
+        dropped = len(text) - len(said[-1]) if said and text.endswith(said[-1]) else 0  # spaces before the text
+        ends = [min(dropped + len(of), len(text)) for of in said]
         spans = list(zip([0, *ends], ends, strict=False))
     return ids, [(_skip(text, start, end), max(end, start + 1)) for start, end in spans]
 

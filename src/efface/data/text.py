@@ -22,11 +22,16 @@ class Text:
 
 def encode(text: str, tokenizer: PreTrainedTokenizerBase, settings: DataSettings, context: list[int] | None = None) -> Text:
     """Cut a text to the limits and put it after ``context`` (default: what the tokenizer puts before every text)."""
-    if len(text) < settings.min_chars:
-        raise ConceptError(f"a text has {len(text)} characters, expected at least {settings.min_chars}: {text[:40]!r}")
+    require_length(text, settings)
     if context is None:
         context = prefix(tokenizer)
     ids = tokenizer(text[: settings.max_chars], add_special_tokens=False)["input_ids"][: settings.max_tokens]
     if len(ids) < 2:
         raise ConceptError(f"a text has fewer than two tokens: {text[:40]!r}")
     return Text(context + ids, max(len(context), 1))
+
+
+def require_length(text: str, settings: DataSettings) -> None:
+    """Raises ConceptError for a text that is too short."""
+    if len(text) < settings.min_chars:
+        raise ConceptError(f"a text has {len(text)} characters, expected at least {settings.min_chars}: {text[:40]!r}")

@@ -45,7 +45,8 @@ def rarest(subject: str, words: Collection[str], rarely: Counter[str]) -> list[s
     """Where a subject has no word of the concept: the one of its words that other texts have least often."""
     if holds(subject, words):
         return []
-    found = [word for word in map(_plain, WORD.findall(subject)) if len(word) > SHORT]
+    written = [_plain(word) for word in WORD.findall(subject)]
+    found = [word for word in written if len(word) > SHORT] or written
     return sorted(found, key=lambda word: (rarely[word.lower()], -len(word)))[:1]
 
 
