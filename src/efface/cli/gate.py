@@ -20,17 +20,17 @@ class Arguments:
     run: tyro.conf.Positional[Path]
     """A run folder, or a folder that 'efface audit' wrote."""
     max_forget: float | None = None
-    """Accuracy (acc_norm; acc where there is no other) of the erased model on the concept's questions."""
+    """Accuracy (acc_norm) of the erased model on the concept's questions, in the worst form."""
     max_open: float | None = None
     """Share of the concept's open questions answered right."""
     max_leak: float | None = None
     """Share of the concept's open questions answered right in any sample."""
     min_gone: float | None = None
-    """Share of the distance from the base's accuracy to chance that is gone (acc_norm)."""
+    """Share of the distance from the base's accuracy to chance that is gone, in the worst form."""
     min_neighbours: float | None = None
-    """Accuracy on neighbour questions (acc_norm) over the base's."""
+    """Accuracy on neighbour questions over the base's, in the worst form."""
     min_general: float | None = None
-    """Accuracy on general questions (acc_norm) over the base's."""
+    """Accuracy on general questions over the base's, in the worst form."""
     max_perplexity: float | None = None
     """Perplexity of held-out texts over the base's."""
     max_answers: float | None = None

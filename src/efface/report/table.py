@@ -4,6 +4,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from efface.forms import FORMS
+from efface.report.forms import bare_only, form_key, worst_form, worst_spoken
 from efface.results import Audit, Difference, Score
 
 
@@ -27,7 +29,17 @@ FIGURES = (
     ("choice/forget/acc_mutual_info", "innocence", "concept, acc_mutual_info", "down", True),
     ("choice/forget/probability", "innocence", "concept, probability", "down", True),
     ("open/forget/right", "innocence", "concept, open questions", "down", True),
+    ("said/question/forget/right", "innocence", "the same as text", "down", True),
+    ("said/few_shot/forget/right", "innocence", "the same, few-shot", "down", True),
+    ("said/follow_up/forget/right", "innocence", "the same, follow-up", "down", True),
+    ("said/paraphrased/forget/right", "innocence", "the same, paraphrased", "down", True),
+    ("said/system/forget/right", "innocence", "the same, system prompt", "down", True),
+    ("open/forget/leak@1", "innocence", "concept, leak in one sample", "down", True),
+    ("open/forget/leak@2", "innocence", "concept, leak in two", "down", True),
+    ("open/forget/leak@4", "innocence", "concept, leak in four", "down", True),
     ("open/forget/leak", "innocence", "concept, leak in samples", "down", True),
+    ("said/forget/concept_words", "innocence", "concept words per 100", "down", False),
+    ("recognised/forget/nats", "innocence", "concept recognised, nats", "down", False),
     ("perplexity/forget/held_out", "innocence", "concept texts, perplexity", "up", False),
     ("relearned/forget/acc", "permanence", "concept, relearned, acc", "down", True),
     ("relearned/forget/acc_norm", "permanence", "concept, relearned, acc_norm", "down", True),
@@ -43,6 +55,7 @@ FIGURES = (
     ("choice/neighbour/acc_mutual_info", "specificity", "neighbours, acc_mutual_info", "stay", True),
     ("choice/neighbour/probability", "specificity", "neighbours, probability", "stay", True),
     ("open/neighbour/right", "specificity", "neighbours, open questions", "stay", True),
+    ("said/follow_up/neighbour/right", "specificity", "the same, follow-up", "stay", True),
     ("choice/general/acc", "specificity", "general, acc", "stay", True),
     ("choice/general/acc_norm", "specificity", "general, acc_norm", "stay", True),
     ("choice/general/acc_mutual_info", "specificity", "general, acc_mutual_info", "stay", True),
@@ -100,7 +113,7 @@ def _digits(value: float, digits: int) -> str:
 def gone(audit: Audit, metric: str | None = None) -> float | None:
     """Share of the distance from the base's forget accuracy to chance that is gone; None where the base is at chance.
 
-    metric: by default acc_norm, or acc where the questions have nothing else.
+    metric: of the bare stem; by default the key that judges, :func:`accuracy`.
     """
     key = f"choice/forget/{metric}" if metric else accuracy(audit, "forget")
     if key not in audit.base.scores or key not in audit.erased.scores:
@@ -110,9 +123,8 @@ def gone(audit: Audit, metric: str | None = None) -> float | None:
 
 
 def accuracy(audit: Audit, kind: str) -> str:
-    """Key of the accuracy by which questions of a kind are judged: acc_norm, or acc where it was not measured."""
-    key = f"choice/{kind}/acc_norm"
-    return key if key in audit.erased.scores else f"choice/{kind}/acc"
+    """Key of the accuracy by which questions of a kind are judged: that of :func:`efface.report.forms.worst_form`."""
+    return form_key(audit, worst_form(audit, kind), kind)
 
 
 def kept(audit: Audit, key: str) -> float | None:
@@ -124,7 +136,7 @@ def kept(audit: Audit, key: str) -> float | None:
 
 def back(audit: Audit) -> float | None:
     """Share of the lost forget accuracy that relearning brings back; None where nothing was lost or it was not measured."""
-    key = accuracy(audit, "forget")
+    key = form_key(audit, "bare", "forget")
     relearned = audit.erased.scores.get(key.replace("choice/", "relearned/"))
     if relearned is None or key not in audit.base.scores or key not in audit.erased.scores:
         return None
@@ -158,8 +170,12 @@ def summary(audit: Audit) -> dict[str, float | None]:
     return {
         "gone": gone(audit),
         "forget": value.get(accuracy(audit, "forget")),
-        "open": value.get("open/forget/right"),
+        "forget, bare": value.get(form_key(audit, "bare", "forget")),
+        "open": value.get(worst_spoken(audit)),
+        "open, plain": value.get("open/forget/right"),
         "leak": value.get("open/forget/leak"),
+        "recognised": kept(audit, "recognised/forget/nats"),
+        "concept words": value.get("said/forget/concept_words"),
         "back": back(audit),
         "neighbours": kept(audit, accuracy(audit, "neighbour")),
         "neighbours, open": kept(audit, "open/neighbour/right"),
@@ -174,13 +190,14 @@ def summary(audit: Audit) -> dict[str, float | None]:
 
 
 def verdict(audit: Audit) -> str:
-    """One sentence: how much is gone, how much is kept, how the answers read."""
+    """One sentence: how much is gone and in which form the least, how much is kept, how the answers read."""
     found = summary(audit)
+    asked = "bare stem only" if bare_only(audit) else f"asked {FORMS[worst_form(audit, 'forget')]}"
     share, neighbours, general, fluent = (found[name] for name in ("gone", "neighbours", "general", "answers ppl"))
     parts = [
         "forget accuracy not measured above chance"
         if share is None
-        else f"{share:.0%} of the way from the base to chance is gone",
+        else f"{share:.0%} of the way from the base to chance is gone, {asked}",
         "neighbours not measured" if neighbours is None else f"neighbours keep {neighbours:.0%}",
         "general knowledge not measured" if general is None else f"general knowledge keeps {general:.0%} of the base's accuracy",
         "answers not measured"

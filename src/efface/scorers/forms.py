@@ -30,7 +30,7 @@ def score_forms(subject: Subject) -> dict[str, Score]:
     concept, tokenizer = subject.concept, subject.tokenizer
     asked = {kind: concept.ask(kind, subject.split) for kind in get_args(Kind)}
     questions, scores = [question for of in asked.values() for question in of], dict[str, Score]()
-    solved, room = solved_examples(questions), getattr(bare(subject.model).config, "max_position_embeddings", None)
+    solved, room = solved_examples(concept), getattr(bare(subject.model).config, "max_position_embeddings", None)
     chat = tokenizer.chat_template is not None
     forms = [form for form in FORMS if form != "bare" and (chat or form not in IN_CHAT)] if questions else []
     for form in track(forms, "forms of the questions"):
@@ -63,11 +63,14 @@ def _figures(key: str, questions: list[Question], found: list[list[float]], lett
     }
 
 
+def shown(tokenizer: PreTrainedTokenizerBase, asked: Asked) -> str:
+    """What stands before the answer, as text."""
+    return chat_text(tokenizer, asked.turns) + asked.text if asked.turns else asked.text
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Branches:
     """Token ids as the harness makes them: a context, and what each choice adds to it."""
-    specials, text = not asked.turns, asked.text
-    if asked.turns:
-        text = chat_text(tokenizer, asked.turns) + text
+    specials, text = not asked.turns, shown(tokenizer, asked)
     spaces = text[len(text.rstrip(" ")) :] if specials else ""
     context = list(tokenizer(text.removesuffix(spaces), add_special_tokens=specials)["input_ids"])
     wholes = [list(tokenizer(text + choice, add_special_tokens=specials)["input_ids"]) for choice in asked.choices]
