@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from efface.cli.compare import mark
 from efface.concept import Concept
 from efface.models import Loaded, load
 from efface.prompts import chat_prompt
@@ -123,6 +124,8 @@ def test_an_older_audit_says_that_it_asked_bare_stems_only() -> None:
     found = audit({key: (0.75, 0.66)}, {key: 0.25})
     assert bare_only(found)
     assert "100% of the way from the base to chance is gone, bare stem only" in verdict(found)
+    assert mark("run", [found]) == "run (bare stem only)"
+    assert mark("run", [audit(FORGET, dict.fromkeys(FORGET, 0.25))]) == "run"
 
 
 def test_open_questions_are_judged_where_most_are_answered_right() -> None:

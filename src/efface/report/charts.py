@@ -92,15 +92,19 @@ def forms(audit: Audit) -> Markup | None:
                 )
             if (guessing := next(iter(of.values()))[0].chance) is not None:
                 axes.axvline(100 * guessing, color=GREY, linestyle="--", linewidth=0.8)
-            axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names] if kind == next(iter(found)) else [])
+            axes.set_yticks(
+                range(len(names)), [name.replace("_", " ") for name in names] if kind == next(iter(found)) else [""] * len(names)
+            )
             axes.set_xlim(0, 100)
             axes.set_title({"forget": "the concept", "neighbour": "neighbours"}.get(kind, kind), color=GREY)
-            axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1.08))
+            axes.set_ylim(-0.6, len(names) - 0.4)
+            if kind == list(found)[-1]:
+                axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
 
         return draw
 
     panels = [panel(kind, of) for kind, of in found.items()]
-    return picture(panels, (10, 1.2 + 0.3 * len(names)), "per cent right in every form") if panels else None
+    return picture(panels, (10, 1.9 + 0.28 * len(names)), "per cent right in every form") if panels else None
 
 
 def depth(audit: Audit) -> Markup | None:
