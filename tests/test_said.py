@@ -135,6 +135,12 @@ def test_open_questions_are_judged_where_most_are_answered_right() -> None:
     assert (summary(found)["open"], summary(found)["open, plain"]) == (0.1, 0.05)
 
 
+def test_recognised_is_a_share_of_what_the_base_knows() -> None:
+    key = "recognised/forget/nats"
+    assert summary(audit({key: (0.5, 0.3)}, {key: 0.1}))["recognised"] == pytest.approx(0.2)
+    assert summary(audit({key: (-0.1, -0.3)}, {key: 0.1}))["recognised"] is None
+
+
 def test_answers_that_say_and_repeat_most() -> None:
     said = [Said(prompt=str(i), text="", right=i == 3, concept_words=float(i), repeated=i / 10) for i in range(9)]
     shown = telling(audit({}, {}, said=said))

@@ -22,9 +22,11 @@ class Arguments:
     max_forget: float | None = None
     """Accuracy (acc_norm) of the erased model on the concept's questions, in the worst form."""
     max_open: float | None = None
-    """Share of the concept's open questions answered right."""
+    """Share of the concept's open questions answered right, in the worst form."""
     max_leak: float | None = None
     """Share of the concept's open questions answered right in any sample."""
+    max_recognised: float | None = None
+    """How much the model still knows whom a question is about: 1 as the base, 0 as of a stranger."""
     min_gone: float | None = None
     """Share of the distance from the base's accuracy to chance that is gone, in the worst form."""
     min_neighbours: float | None = None
@@ -48,6 +50,7 @@ LIMITS = {
     "max_forget": "forget",
     "max_open": "open",
     "max_leak": "leak",
+    "max_recognised": "recognised",
     "min_gone": "gone",
     "min_neighbours": "neighbours",
     "min_general": "general",

@@ -134,6 +134,12 @@ def kept(audit: Audit, key: str) -> float | None:
     return audit.erased.scores[key].value / audit.base.scores[key].value
 
 
+def recognised(audit: Audit) -> float | None:
+    """Of the nats that the concept's questions tell the base about its own answers the share that they tell the erased model."""
+    share, base = kept(audit, "recognised/forget/nats"), audit.base.scores.get("recognised/forget/nats")
+    return share if base is not None and base.value > 0 else None
+
+
 def back(audit: Audit) -> float | None:
     """Share of the lost forget accuracy that relearning brings back; None where nothing was lost or it was not measured."""
     key = form_key(audit, "bare", "forget")
@@ -174,7 +180,7 @@ def summary(audit: Audit) -> dict[str, float | None]:
         "open": value.get(worst_spoken(audit)),
         "open, plain": value.get("open/forget/right"),
         "leak": value.get("open/forget/leak"),
-        "recognised": kept(audit, "recognised/forget/nats"),
+        "recognised": recognised(audit),
         "concept words": value.get("said/forget/concept_words"),
         "back": back(audit),
         "neighbours": kept(audit, accuracy(audit, "neighbour")),
