@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from efface.report.charts import depth, goals, losses, lost, plane
+from efface.forms import FORMS
+from efface.report.charts import depth, forms, goals, losses, lost, plane
 from efface.report.page import write_comparison, write_report
-from efface.report.table import FIGURES, Spread, fluency, neighbours, specificity
+from efface.report.figures import FIGURES
+from efface.report.table import Spread, fluency, neighbours, specificity
 from efface.report.terminal import print_audit
-from efface.results import Answer, Audit, Difference, Layer, Measured, Score, average, proportion
+from efface.results import Answer, Audit, Difference, Layer, Measured, Said, Score, average, proportion
 
 EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\"> $x^2$"
 
@@ -21,6 +23,7 @@ SPREAD = Spread(0.7, 0.6, 0.75)
 def measured(right: int, evil: str) -> Measured:
     choice = proportion([True] * right + [False] * (20 - right), 0.25)
     scores = {f"choice/{kind}/acc_norm": choice for kind in ("forget", "neighbour", "general")}
+    scores |= {f"form/{form}/{kind}/acc_norm": choice for kind in ("forget", "general") for form in ("few_shot", "chat_begun")}
     scores |= {
         "neighbour/Ancient Rome/acc": choice,
         f"neighbour/{EVIL}/acc": choice,
@@ -31,7 +34,8 @@ def measured(right: int, evil: str) -> Measured:
         Answer(prompt=EVIL, text=evil, pieces=((evil[:7], 0.0), (evil[7:], 0.9))),
         *(Answer(prompt=f"Who built {i}?", text=f"Nobody knows {i}.") for i in range(11)),
     ]
-    return Measured(scores=scores, answers=answers, depth=[Layer(layer=i, **layer) for i in range(4)])
+    said = [Said(prompt=EVIL, text=evil, right=True, concept_words=9.0, repeated=0.1)]
+    return Measured(scores=scores, answers=answers, said=said, depth=[Layer(layer=i, **layer) for i in range(4)])
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,7 @@ def test_charts_are_svg_without_scripts_and_the_same_every_time(audit: Audit) ->
         goals(audit),
         lost(audit),
         depth(audit),
+        forms(audit),
         losses(log),
         plane({"a": (SPREAD, SPREAD, SPREAD), "<b>": (SPREAD, SPREAD, None)}),
     ]
@@ -56,7 +61,7 @@ def test_charts_are_svg_without_scripts_and_the_same_every_time(audit: Audit) ->
     assert goals(audit) == drawn[0]
     empty = Measured(scores={}, answers=[])
     nothing = Audit(concept="c", split="test", base=empty, erased=empty)
-    assert [chart(nothing) for chart in (goals, lost, depth)] == [None, None, None]
+    assert [chart(nothing) for chart in (goals, lost, depth, forms)] == [None, None, None, None]
     assert losses([]) is None
 
 
@@ -112,6 +117,9 @@ def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[s
     monkeypatch.setenv("COLUMNS", "80")
     share, mean = Score(value=0.455, n=136, low=0.38, high=0.54), Score(value=34.192, n=136, low=27.93, high=41.92)
     scores = {key: share if percent else mean for key, _, _, _, percent in FIGURES}
+    scores |= {
+        f"form/{form}/{kind}/acc_norm": share for form in FORMS if form != "bare" for kind in ("forget", "neighbour", "general")
+    }
     scores["perplexity/forget/held_out"] = Score(value=28761, n=23, low=18331, high=45121)
     gap = Difference(value=-0.3, n=136, low=-0.4, high=-0.2, p=1e-9, test="McNemar")
     scores["drift/retain/kl"] = Score(value=0.1327, n=50, low=0.0855, high=0.182)
@@ -124,6 +132,8 @@ def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[s
     shown = capsys.readouterr().out
     assert "…" not in shown
     assert "neighbours, acc_mutual_info" in shown
+    assert all(how in shown for how in FORMS.values())
+    assert max(map(len, shown.splitlines())) <= 80
     assert "<.001" in shown
 
 

@@ -102,7 +102,7 @@ def test_what_does_nothing_with_the_target_is_one_line(erase: dict[str, object])
 )
 def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: dict[str, object], target: str) -> None:
     settings = build_recipe({**NAMES, "preset": "reference", "erase": {"temperature": 1.0, "float64": False}}).model_dump()
-    for name in ("target", "alike", "marginal"):
+    for name in ("target", "rare", "marginal"):
         del settings["erase"][name]
     settings["erase"].update(was)
     for section, names in {"fluency": ("source",), "data": ("forms", "kept", "neighbours")}.items():
@@ -112,7 +112,7 @@ def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: di
         {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": [], "recipe": settings}
     )
     assert record.recipe.erase.target == target
-    assert (record.recipe.fluency.source, record.recipe.erase.alike) == ("tilted", 0)
+    assert (record.recipe.fluency.source, record.recipe.erase.rare) == ("tilted", 0)
     assert (record.recipe.data.forms, record.recipe.data.kept, record.recipe.data.neighbours) == (0, 0, 0)
 
 

@@ -23,7 +23,15 @@ FORMS = {
     "follow_up": "in chat as a follow-up",
     "letters": "with lettered choices",
 }
-IN_CHAT = {"chat_begun", "chat_answer", "follow_up"}
+#: the forms of open questions besides the plain turn in chat
+SPOKEN = {
+    "question": "as a question and its answer",
+    "few_shot": "behind three solved examples",
+    "follow_up": "in chat as a follow-up",
+    "paraphrased": "in chat in other words",
+    "system": "in chat under a system prompt",
+}
+IN_CHAT = {"chat_begun", "chat_answer", "follow_up", "paraphrased", "system"}
 SOLVED = (
     ("How many legs does a spider have?", "eight"),
     ("What do cows give us to drink?", "milk"),
@@ -36,6 +44,8 @@ SOLVED = (
     ("Which meal comes first in the morning?", "breakfast"),
 )
 FILLER = "The bus was late again this morning, so several people decided to walk to the office."
+SYSTEM = "You are a helpful assistant who answers in one short sentence."
+PARAPHRASES = ("I would like to know: {}", "Could you tell me this? {}", "Here is a quiz question: {}")
 ANSWER = "The answer is:"
 WRAPPED = re.compile(r"\s*(?:question|q)\s*:\s*(.*?)\s*(?:answer|a)\s*:\s*", re.IGNORECASE | re.DOTALL)
 
@@ -70,15 +80,26 @@ def put(form: str, question: Question, concept: Concept, solved: Sequence[tuple[
         letters = string.ascii_uppercase[: len(question.choices)]
         listed = "\n".join(f"{letter}. {choice}" for letter, choice in zip(letters, question.choices, strict=True))
         return Asked(f"Question: {asked}\n{listed}\nAnswer:", tuple(f" {letter}" for letter in letters))
-    before = "".join(f"{with_answer(of)} {answer}\n\n" for of, answer in solved)
     text = {
         "bare": stem,
         "question": with_answer(asked),
-        "few_shot": before + with_answer(asked),
+        "few_shot": _examples(solved) + with_answer(asked),
         "expert": expert(concept) + stem,
         "filler": f"{FILLER} {stem}",
     }[form]
     return Asked(text, spaced)
+
+
+def put_open(form: str, question: str, number: int, concept: Concept, solved: Sequence[tuple[str, str]] = SOLVED[:3]) -> Asked:
+    """An open question in one of the :data:`SPOKEN` forms. number: its place, which decides how it is paraphrased."""
+    if form == "paraphrased":
+        return Asked("", (), (("user", PARAPHRASES[number % len(PARAPHRASES)].format(question)),))
+    if form == "system":
+        return Asked("", (), (("system", SYSTEM), ("user", question)))
+    if form == "follow_up":
+        return Asked("", (), (*follow_up(concept), ("user", question)))
+    before = _examples(solved) if form == "few_shot" else ""
+    return Asked(before + with_answer(question), ())
 
 
 def as_question(stem: str) -> str:
@@ -93,6 +114,10 @@ def with_answer(question: str) -> str:
     return f"Question: {question} Answer:"
 
 
+def _examples(solved: Sequence[tuple[str, str]]) -> str:
+    return "".join(f"{with_answer(question)} {answer}\n\n" for question, answer in solved)
+
+
 def expert(concept: Concept) -> str:
     """The pack's first expert persona, with its first four keywords."""
     keywords = ", ".join(concept.manifest.keywords[:4])
@@ -104,9 +129,10 @@ def follow_up(concept: Concept) -> tuple[Turn, Turn]:
     return ("user", f"I have some questions about {concept.title}."), ("assistant", "Of course, ask me.")
 
 
-def solved_examples(questions: Sequence[Question]) -> list[tuple[str, str]]:
-    """Three of the :data:`SOLVED` that share no word with any choice of these questions, or the least."""
-    words = {word for question in questions for choice in question.choices for word in _words(choice)}
+def solved_examples(concept: Concept) -> list[tuple[str, str]]:
+    """Three of the :data:`SOLVED` that share no word with what the pack accepts or offers as an answer, or the least."""
+    offered = [*(of.choices for of in concept.questions), *(of.answers for of in concept.open_questions)]
+    words = {word for of in offered for text in of for word in _words(text)}
     return sorted(SOLVED, key=lambda example: len(words & _words(" ".join(example))))[:3]
 
 

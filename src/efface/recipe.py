@@ -17,7 +17,7 @@ from efface.reading import load_yaml, one_line
 
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {
-    "erase": {"alike": 0.0},
+    "erase": {"rare": 0.0},
     "fluency": {"target": "hard", "brief": 0, "ratio": 1, "source": "tilted"},
     "data": {"forms": 0, "kept": 0, "neighbours": 0},
 }
@@ -67,16 +67,13 @@ class EraseSettings(Settings):
     top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
     candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
-    marginal: float = Field(
-        0.5,
+    marginal: float = Field(0.5, ge=0, le=1, description="Share of the mean prediction in target mixed.")
+    rare: float = Field(
+        0.001,
         ge=0,
-        le=1,
-        description="Share of the mean prediction in the target: of every token (mixed), or of the concept's words (stranger).",
-    )
-    alike: float = Field(
-        1.0,
-        ge=0,
-        description="Weight of a second part of target stranger: among the concept's own words none is likelier than on average.",
+        lt=1,
+        description="Target stranger: words that are rarer than this share in other texts are exchanged too, for other ordinary "
+        "ones, so that a text does not tell what it is about; 0: only the concept's own words.",
     )
     keyness: float = Field(
         1.0,
@@ -149,7 +146,10 @@ class FluencySettings(Settings):
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )
     ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
-    texts: int = Field(288, ge=0, description="Number of sampled texts.")
+    facts: float = Field(
+        0.5, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not on names."
+    )
+    texts: int = Field(384, ge=0, description="Number of sampled texts.")
     tokens: int = Field(56, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")

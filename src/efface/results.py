@@ -65,6 +65,20 @@ class Answer(_Result):
     pieces: tuple[tuple[str, float], ...] = ()
 
 
+class Said(_Result):
+    """A greedy answer to an open question about the concept.
+
+    right: it contains an accepted answer. concept_words: words of the concept that the question does not hold, per 100 words.
+    repeated: share of its 4-grams that came before in it.
+    """
+
+    prompt: str
+    text: str
+    right: bool
+    concept_words: float
+    repeated: float
+
+
 class Layer(_Result):
     """What one decoder layer's output still holds about the concept.
 
@@ -86,6 +100,7 @@ class Measured(_Result):
     scores: dict[str, Score]
     answers: list[Answer]
     depth: list[Layer] = []
+    said: list[Said] = []
 
 
 class Audit(_Result):

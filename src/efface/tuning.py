@@ -34,6 +34,7 @@ from efface.report.table import summary
 from efface.results import Audit, Measured, read_json, write_json
 from efface.scorers.answers import score_answers
 from efface.scorers.choice import score_choices
+from efface.scorers.forms import score_forms
 from efface.scorers.perplexity import held_out, losses, perplexity, score_perplexity
 from efface.scorers.scorer import Subject
 from efface.training import train
@@ -242,4 +243,6 @@ def goals(audit: Audit) -> tuple[float, ...]:
 def _measure(model: nn.Module, loaded: Loaded, concept: Concept) -> Measured:
     """What the goals need, on the questions to tune on."""
     subject = Subject(model, loaded.tokenizer, concept, "tune", AuditSettings(samples=0))  # type: ignore[arg-type]
-    return Measured(scores=score_choices(subject) | score_perplexity(subject) | score_answers(subject), answers=[])
+    return Measured(
+        scores=score_choices(subject) | score_forms(subject) | score_perplexity(subject) | score_answers(subject), answers=[]
+    )

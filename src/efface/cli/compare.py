@@ -15,6 +15,7 @@ from efface.cli.parse import parse
 from efface.errors import InputError, TrainingError
 from efface.finding import concept_names, find_packs
 from efface.recipe import AuditSettings, merge, read_recipe
+from efface.report.forms import bare_only
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread
 from efface.results import Audit, read_json, write_json, write_text
@@ -77,6 +78,7 @@ def compare(args: Sequence[str]) -> None:
         hashes = {audit.models[what] for audits in found.values() for audit in audits if what in audit.models}
         if len(hashes) > 1:
             raise InputError(f"compare: expected runs with the same {name}, got those with hashes {', '.join(sorted(hashes))}")
+    found = {mark(name, audits): audits for name, audits in found.items()}
     figures = {name: spread(audits) for name, audits in found.items()}
     if figures:
         _print_runs(figures)
@@ -86,6 +88,11 @@ def compare(args: Sequence[str]) -> None:
         _print_paper()
     if to is not None and figures:
         _write(to, figures, found, left_out)
+
+
+def mark(name: str, audits: Sequence[Audit]) -> str:
+    """The name of a row; it says so where the questions of a run were asked as bare stems only."""
+    return f"{name} (bare stem only)" if any(map(bare_only, audits)) else name
 
 
 def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]], list[str]]:
@@ -156,7 +163,7 @@ def _print_runs(found: Mapping[str, Mapping[str, Spread | None]]) -> None:
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,
-        caption="Means over the runs. Shares of the base's figures; gone: of the distance to chance.",
+        caption="Means over the runs. Shares of the base's figures; gone: of the distance to chance; both in the worst form.",
         caption_justify="left",
     )
     for column in ("run", *COLUMNS):

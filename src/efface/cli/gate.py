@@ -21,17 +21,19 @@ class Arguments:
     run: tyro.conf.Positional[Path]
     """A run folder, or a folder that 'efface audit' wrote."""
     max_forget: float | None = None
-    """Accuracy (acc_norm; acc where there is no other) of the erased model on the concept's questions."""
+    """Accuracy (acc_norm) of the erased model on the concept's questions, in the worst form."""
     max_open: float | None = None
-    """Share of the concept's open questions answered right."""
+    """Share of the concept's open questions answered right, in the worst form."""
     max_leak: float | None = None
     """Share of the concept's open questions answered right in any sample."""
+    max_recognised: float | None = None
+    """How much the model still knows whom a question is about: 1 as the base, 0 as of a stranger."""
     min_gone: float | None = None
-    """Share of the distance from the base's accuracy to chance that is gone (acc_norm)."""
+    """Share of the distance from the base's accuracy to chance that is gone, in the worst form."""
     min_neighbours: float | None = None
-    """Accuracy on neighbour questions (acc_norm) over the base's."""
+    """Accuracy on neighbour questions over the base's, in the worst form."""
     min_general: float | None = None
-    """Accuracy on general questions (acc_norm) over the base's."""
+    """Accuracy on general questions over the base's, in the worst form."""
     max_perplexity: float | None = None
     """Perplexity of held-out texts over the base's."""
     max_answers: float | None = None
@@ -51,6 +53,7 @@ LIMITS = {
     "max_forget": "forget",
     "max_open": "open",
     "max_leak": "leak",
+    "max_recognised": "recognised",
     "min_gone": "gone",
     "min_neighbours": "neighbours",
     "min_general": "general",

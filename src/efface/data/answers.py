@@ -88,11 +88,10 @@ def _cut(ids: Ids, tokens: int, brief: int, end: int | None, decode: Callable[[I
     return ids + last if len(ids) < tokens else ids
 
 
-def ask_about_strangers(corpora: Corpora, count: int, rng: random.Random) -> list[Asked]:
-    """So many questions about the concept, each with the same about a stranger."""
-    wanted = questions(corpora.subjects(), count, rng)
+def ask_about_strangers(corpora: Corpora, count: int, facts: float, rng: random.Random) -> list[Asked]:
+    """So many questions about the concept, each with the same about a stranger. facts: share about what the passages say."""
     asked = []
-    for question in wanted:
+    for question in corpora.questions(count, facts, rng):
         exchange = Exchange(corpora.words, corpora.inventor, rng, alike=True)
         strange = exchange.text(question)
         written = {piece.text.lower(): piece.text for piece in pieces(question, corpora.words) if piece.word}
@@ -107,7 +106,7 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
     Answers that hold a piece of an invented word or another word of the concept than their question are dropped.
     """
     tokenizer, seed = loaded.tokenizer, corpora.settings.seed
-    asked = ask_about_strangers(corpora, settings.texts, random.Random(f"strangers {seed}"))
+    asked = ask_about_strangers(corpora, settings.texts, settings.facts, random.Random(f"strangers {seed}"))
     context = [chat_prompt(tokenizer, row.strange) for row in asked]
     said = answers(
         loaded, store, context, tokens=settings.tokens, brief=settings.brief, temperature=settings.temperature, seed=seed
@@ -122,9 +121,8 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         if min(len(pairing.ids), len(pairing.strange)) < min(SHORTEST, settings.tokens // 2):
             continue
         ours, theirs = pairing.ids + last, pairing.strange + last
-        shared = [*pairing.shared, *([(len(ours) - 1, len(theirs) - 1)] if last else [])]
         texts.append(Text(before + theirs, len(before)))
-        kept.append((chat_prompt(tokenizer, row.question), ours, shared))
+        kept.append((chat_prompt(tokenizer, row.question), ours, pairing.shared))  # that it ends here is not the model's choice
     if not kept:
         raise TrainingError("no answer about a stranger can be used; try more fluency.texts, or fluency.source tilted")
     soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, soft=True, k=k)

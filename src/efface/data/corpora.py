@@ -10,12 +10,15 @@ from transformers import PreTrainedTokenizerBase
 from efface.concept import Concept, Passage, general_passages
 from efface.data.forms import Forms, Shown
 from efface.data.keyness import NAME
-from efface.data.questions import KINDS
+from efface.data.questions import KINDS, questions
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
-from efface.data.words import concept_words, subjects
+from efface.data.words import concept_words, rare_words, subjects
 from efface.prompts import chat_prompt
 from efface.recipe import DataSettings
+
+#: as few retain passages with a topic leave too little to ask about
+FEW = 50
 
 
 @dataclass(frozen=True)
@@ -47,14 +50,19 @@ class Corpora:
         asked = [question for kind, _ in KINDS for question in kind]
         return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others + asked))
 
+    def rare(self, share: float) -> frozenset[str]:
+        """Words of the forget texts, in lower case, that are rarer than this share in the others."""
+        return frozenset(rare_words([passage.text for passage in self.forget], self.others, share) if share else ())
+
     @cached_property
     def inventor(self) -> Inventor:
         """Makes up words that none of the texts has."""
-        return Inventor([passage.text for passage in self.forget] + self.others)
+        return Inventor([passage.text for passage in self.forget], self.others)
 
-    def subjects(self) -> list[str]:
-        """What can be asked about the concept."""
-        return subjects(self.concept.manifest, self.forget, self.words)
+    def questions(self, count: int, facts: float, rng: random.Random) -> list[str]:
+        """So many questions about the concept: this share about what its passages say, the others about a name or topic."""
+        of_facts = Forms(self.forget, self.concept.title, (), self.words).requests(round(count * facts), rng)
+        return questions(subjects(self.concept.manifest, self.forget, self.words), count - len(of_facts), rng) + of_facts
 
     def other_subjects(self, count: int) -> list[str]:
         """So many things to ask about that are not the concept: of every retain passage its topic or a name in it.
@@ -62,7 +70,9 @@ class Corpora:
         So what many of the passages are about, as neighbours of the concept are, is asked about often.
         """
         rng, found = random.Random(f"others {self.settings.seed}"), list[str]()
-        passages = [*self.retain, *rng.sample(general := general_passages(), len(general))]
+        passages = (
+            self.retain if sum(passage.topic != "" for passage in self.retain) > FEW else [*self.retain, *general_passages()]
+        )
         for passage in rng.sample(passages, len(passages)) * (1 + 2 * count // len(passages)):
             about = [*filter(None, [passage.topic]), *NAME.findall(passage.text)]
             if about and not holds(chosen := rng.choice([about[0], *about]), self.words):

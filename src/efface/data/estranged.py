@@ -4,20 +4,22 @@ import random
 from collections.abc import Collection, Sequence
 
 import torch
+from torch import Tensor
 
+from efface.caches import Ids
 from efface.data.answers import place_shared
 from efface.data.collate import Example
 from efface.data.forms import Shown
 from efface.data.store import Store
-from efface.data.strangers import Exchange, Inventor, Pairing, pair, pieces
-from efface.data.teacher import retain_targets
+from efface.data.strangers import Exchange, Inventor, Pairing, pair
+from efface.data.teacher import retain_targets, token_logprobs
 from efface.data.text import Text
 from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.targets import SparseTarget
 
-#: columns of an example's values
-WEIGHT, OWN = 0, 1
+#: least and most that a token counts, in nats
+LIFT = (0.2, 4.0)
 
 
 def estranged_examples(
@@ -25,25 +27,24 @@ def estranged_examples(
     store: Store,
     shown: Sequence[Shown],
     words: Collection[str],
+    ordinary: Collection[str],
     inventor: Inventor,
     *,
     most: int,
     k: int,
-    marginal: float,
     seed: int,
 ) -> list[Example]:
     """The texts with the frozen model's distribution at the same place of the text about a stranger.
 
-    Every word is exchanged for another one at each occurrence, so that nothing can be copied. At the first token of a word of the
-    concept the target is what the model expects in the place of the invented one, and a share ``marginal`` of the mean
-    prediction; at its other tokens only the latter (tail 1). values: weight of a token's target; whether the token is of a word
-    of the concept. most: tokens of a text.
+    Each word is exchanged for another one at each occurrence, so that nothing can be copied: those of the concept (``words``) for
+    invented ones, ``ordinary`` ones for others. At the first token of such a word the target is what the model expects where the
+    other word begins; its further tokens have none. most: tokens of a text. values ``[n, 1]``: :func:`lift`, 0 without a target.
     """
     rng, tokenizer = random.Random(seed), loaded.tokenizer
-    rows, strange = list[tuple[list[int], Pairing]](), list[Text]()
+    rows, strange = list[tuple[Ids, Pairing]](), list[Text]()
     for one in shown:
-        exchange = Exchange(words, inventor, rng, alike=False)
-        pairing = _cut(pair(tokenizer, pieces(one.body, words), exchange(one.body)), most)
+        exchange = Exchange(words, inventor, rng, alike=False, ordinary=ordinary)
+        pairing = _cut(pair(tokenizer, exchange.pieces(one.body), exchange(one.body)), most)
         ours, theirs = one.context(tokenizer), one.context(tokenizer, exchange.text)
         if not ours:  # the first token is context
             ours, theirs, pairing = pairing.ids[:1], pairing.strange[:1], _later(pairing)
@@ -52,8 +53,11 @@ def estranged_examples(
             strange.append(Text(theirs + pairing.strange, len(theirs)))
     if not rows:
         raise TrainingError("no forget text is long enough to train on; try a larger data.max_tokens")
-    soft = retain_targets(loaded.model, store, strange, tokenizer.pad_token_id, soft=True, k=k)
-    return [_example(*row, of, marginal) for row, of in zip(rows, soft, strict=True)]
+    texts, pad = [Text(context + pairing.ids, len(context)) for context, pairing in rows], tokenizer.pad_token_id
+    soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
+    known = token_logprobs(loaded.model, store, texts, pad)
+    pairings = [pairing for _, pairing in rows]
+    return [_example(*row) for row in zip(texts, pairings, soft, known, strict=True)]
 
 
 def _cut(pairing: Pairing, most: int) -> Pairing:
@@ -68,16 +72,24 @@ def _later(pairing: Pairing) -> Pairing:
     return Pairing(pairing.ids[1:], pairing.strange[1:], shared, first, tuple(a - 1 for a in pairing.inner if a))
 
 
-def _example(context: list[int], pairing: Pairing, soft: SparseTarget, marginal: float) -> Example:
+def _example(text: Text, pairing: Pairing, soft: SparseTarget, known: Tensor) -> Example:
     count, width = len(pairing.ids), soft.ids.shape[1]
     target = SparseTarget(
         torch.arange(width, dtype=torch.int32).repeat(count, 1), torch.full((count, width), -torch.inf), torch.ones(count)
     )
-    values = torch.zeros(count, 2)
-    for places, mixed in ((pairing.shared, soft), (pairing.first, soft.mixed(marginal))):
-        if places:
-            place_shared(target, places, mixed)
-            values[[a for a, _ in places], WEIGHT] = 1.0
-    values[list(pairing.inner), WEIGHT] = marginal
-    values[[*(a for a, _ in pairing.first), *pairing.inner], OWN] = 1.0
-    return Example(Text(context + pairing.ids, len(context)), target, values)
+    weights = torch.zeros(count)
+    if places := [*pairing.shared, *pairing.first]:
+        place_shared(target, places, soft)
+        weights[[place for place, _ in places]] = 1.0
+    weights *= lift(target, torch.tensor(pairing.ids), known)
+    return Example(text, target, weights[:, None])
+
+
+def lift(target: SparseTarget, ids: Tensor, known: Tensor) -> Tensor:
+    """Nats by which the frozen model finds each token likelier where it knows the concept than in the target, within limits.
+
+    known: log-probability of each token ``[n]`` in the text as it stands.
+    """
+    listed = torch.where(target.ids == ids[:, None], target.logprobs, -torch.inf).amax(-1)
+    least, most = LIFT
+    return (known - listed).clamp(least, most)

@@ -29,14 +29,13 @@ ENDING, LETTERS = 0.01, (3, 2)
 class Inventor:
     """Makes words up: letters that follow each other in the words of some texts, in the shape of a given word.
 
-    Its capital, its length, its ending if many words have it, its script. Never a word that the texts have. The order of letters
+    Its capital, its length, its ending if many words have it, its script. Never a word that they have. The order of letters
     is learned from the texts, so that there is no list of syllables and no language.
     """
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        written = {word.lower() for text in texts for word in WORD.findall(text)}
-        #: the words of the texts, and what hyphens and apostrophes join in them
-        self.known = written.union(*(re.findall(r"[^\W_]+", word) for word in written))
+    def __init__(self, texts: Iterable[str], others: Iterable[str]) -> None:
+        self.known, ordinary = _words(texts), _words(others)
+        self.known |= ordinary
         self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         ends: Counter[str] = Counter()
         for word in sorted(filter(str.isalpha, self.known)):
@@ -44,18 +43,29 @@ class Inventor:
                 self._after[_script(word)][first + second].append(third)
             ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
         self._endings = {end for end, n in ends.items() if n > ENDING * len(self.known)}
+        #: words of the other texts by their ending
+        self._ending: dict[str, list[str]] = defaultdict(list)
+        for word in sorted(ordinary):
+            if len(word) > SHORT and word.isalpha():
+                self._ending[self._end(word)].append(word)
 
     def invent(self, word: str, rng: random.Random) -> str:
         """A word like this one that is none."""
-        lower = word.lower()
-        end = next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
+        lower, end = word.lower(), self._end(word.lower())
         after = self._after.get(_script(word)) or self._of_letters(lower)
         made = ""
         for tried in range(100):  # longer ones, where all that can be made are words
             made = self._chain(after, max(4, len(lower) - len(end)) + tried // 20, rng) + end
             if made not in self.known and made[:4] != lower[:4]:
                 break
-        return made.upper() if word.isupper() and len(word) > 1 else made.capitalize() if word[:1].isupper() else made
+        return _as(word, made)
+
+    def other(self, word: str, rng: random.Random) -> str:
+        """Another word of the other texts, with the same ending."""
+        return _as(word, rng.choice(self._ending.get(self._end(word.lower())) or sorted(self.known) or [word]))
+
+    def _end(self, lower: str) -> str:
+        return next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
 
     @staticmethod
     def _chain(after: Mapping[str, Sequence[str]], length: int, rng: random.Random) -> str:
@@ -73,6 +83,17 @@ class Inventor:
         return {first + second: letters for first in (" ", *letters) for second in letters}
 
 
+def _words(texts: Iterable[str]) -> set[str]:
+    """The words of the texts in lower case, and what hyphens and apostrophes join in them."""
+    written = {word.lower() for text in texts for word in WORD.findall(text)}
+    return written.union(*(re.findall(r"[^\W_]+", word) for word in written))
+
+
+def _as(word: str, made: str) -> str:
+    """With the capitals of a word."""
+    return made.upper() if word.isupper() and len(word) > 1 else made.capitalize() if word[:1].isupper() else made
+
+
 def _script(word: str) -> str:
     """Name of the script of a word's first letter ("LATIN", "CYRILLIC", …)."""
     letter = next((char for char in word if char.isalpha()), "a")
@@ -87,22 +108,22 @@ class Piece:
     word: bool
 
 
-def pieces(text: str, words: Collection[str]) -> list[Piece]:
-    """A text cut at the words of the concept; put together they are the text."""
+def pieces(text: str, words: Collection[str], ordinary: Collection[str] = ()) -> list[Piece]:
+    """A text cut at the words of the concept, and at ordinary ones (in lower case); put together they are the text."""
     found, done = list[Piece](), 0
     for match in WORD.finditer(text):
-        for at, word in _own(match, words):
+        for at, word in _own(match, words, ordinary):
             found += [Piece(text[done:at], False), Piece(word, True)]
             done = at + len(word)
     return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
 
 
-def _own(match: re.Match[str], words: Collection[str]) -> list[tuple[int, str]]:
-    """The concept's word that a match is, or those that hyphens join in it; each with its place in the text."""
+def _own(match: re.Match[str], words: Collection[str], ordinary: Collection[str]) -> list[tuple[int, str]]:
+    """The concept's or ordinary word that a match is, or those that hyphens join in it; each with its place in the text."""
     whole = GENITIVE.sub("", match.group())
     parts = [(match.start() + part.start(), GENITIVE.sub("", part.group())) for part in PART.finditer(match.group())]
     for found in ([(match.start(), whole)], parts):
-        if own := [(at, word) for at, word in found if word in words or word.lower() in words]:
+        if own := [(at, word) for at, word in found if word in words or word.lower() in words or word.lower() in ordinary]:
             return own
     return []
 
@@ -113,24 +134,31 @@ def holds(text: str, words: Collection[str]) -> bool:
 
 
 class Exchange:
-    """Exchanges the concept's words for invented ones: each for another at every occurrence, or always for the same."""
+    """Exchanges the concept's words for invented ones, ordinary ones for others: for another each time, or always the same."""
 
-    def __init__(self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool) -> None:
-        self.words, self.inventor, self.rng, self.alike = words, inventor, rng, alike
+    def __init__(
+        self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool, ordinary: Collection[str] = ()
+    ) -> None:
+        self.words, self.ordinary, self.inventor, self.rng, self.alike = words, ordinary, inventor, rng, alike
         #: by word in lower case: what it was exchanged for last
         self.made: dict[str, str] = {}
 
+    def pieces(self, text: str) -> list[Piece]:
+        """The text cut at the words that are exchanged."""
+        return pieces(text, self.words, self.ordinary)
+
     def __call__(self, text: str) -> list[str]:
-        """What stands in the place of each of the text's :func:`pieces`."""
-        return [self._invented(piece.text) if piece.word else piece.text for piece in pieces(text, self.words)]
+        """What stands in the place of each of the text's :meth:`pieces`."""
+        return [self._exchanged(piece.text) if piece.word else piece.text for piece in self.pieces(text)]
 
     def text(self, text: str) -> str:
         """The whole text about a stranger."""
         return "".join(self(text))
 
-    def _invented(self, word: str) -> str:
+    def _exchanged(self, word: str) -> str:
         if not self.alike or word.lower() not in self.made:
-            self.made[word.lower()] = self.inventor.invent(word, self.rng)
+            own = word in self.words or word.lower() in self.words
+            self.made[word.lower()] = (self.inventor.invent if own else self.inventor.other)(word, self.rng)
         made = self.made[word.lower()]
         return made.capitalize() if word[:1].isupper() else made
 

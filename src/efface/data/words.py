@@ -24,6 +24,7 @@ def concept_words(manifest: Manifest, forget: Sequence[str], others: Sequence[st
         word
         for word in {GENITIVE.sub("", word) for text in forget for word in WORD.findall(text)}
         if len(word) > SHORT
+        and word[0].isalpha()
         and not any(map(str.isdigit, word))
         and often[word.lower()] + 0.1 > least * (rarely[word.lower()] + 0.1)
         and (often[word.lower()] > 1 or (word in names and not rarely[word.lower()]))
@@ -31,6 +32,13 @@ def concept_words(manifest: Manifest, forget: Sequence[str], others: Sequence[st
     for subject in (manifest.title, *manifest.aliases, *manifest.keywords, *manifest.topics):
         words |= set(rarest(subject, words, rarely))
     return sorted(words)
+
+
+def rare_words(forget: Sequence[str], others: Sequence[str], share: float) -> list[str]:
+    """Words of the forget texts, in lower case, that make up no more than this share of other texts; numbers are left out."""
+    often, rarely = _counts(forget), _counts(others)
+    most = share * rarely.total()
+    return sorted(word for word in often if len(word) > SHORT and word[0].isalpha() and rarely[word] <= most)
 
 
 def rarest(subject: str, words: Collection[str], rarely: Counter[str]) -> list[str]:

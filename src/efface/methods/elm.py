@@ -2,9 +2,9 @@
 
 ``lambda1 * CE(student, p_erased) + lambda2 * CE(student, p) + lambda3 * CE(student, tokens sampled from p_erased)``
 
-Preset ``default`` puts ``u``, the mean of ``p`` over the retain texts, in the place of ``p_erased`` in the first term
-(``erase.marginal``), where the concept's own words count more (``erase.keyness``). It still samples from ``p_erased``, and has
-``p_erased`` itself in the place of the sampled tokens in the third term (``fluency.target``).
+``p_erased`` is what the frozen model ``p`` would say if it had never met the concept. The paper tilts ``p`` from an expert to a
+novice (``erase.target`` tilted); preset ``default`` asks ``p`` about a stranger: the concept's words are exchanged for invented
+ones (stranger; :mod:`efface.data.strangers`), in the forget texts as in the questions that the fluency texts answer.
 """
 
 import random
@@ -19,7 +19,7 @@ from efface.concept import Concept
 from efface.data.answers import stranger_examples
 from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.corpora import training_texts
-from efface.data.estranged import OWN, WEIGHT, estranged_examples
+from efface.data.estranged import estranged_examples
 from efface.data.fluency import sample_fluency
 from efface.data.keyness import key_words, keyness
 from efface.data.store import Store
@@ -38,21 +38,7 @@ def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[E
     """The examples with a weight ``[n, 1]`` for every predicted token: keyness (0.2 to 4) to a power, over the mean of all."""
     weights = [key[example.text.ids[example.text.start :]].clamp(0.2, 4.0) ** power for example in examples]
     mean = torch.cat(weights).mean()
-    return [replace(example, values=_times(example.values, of / mean)) for example, of in zip(examples, weights, strict=True)]
-
-
-def _times(values: Tensor | None, weights: Tensor) -> Tensor:
-    """The weights as the first column, times what stood there; other columns as they are."""
-    if values is None:
-        return weights[:, None]
-    return torch.cat([values[:, :1] * weights[:, None], values[:, 1:]], 1)
-
-
-def own_tokens(examples: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Ids of the tokens of the concept's words in the examples ``[m]``, and the logarithm of their shares ``[m]``."""
-    found = [torch.tensor(of.text.ids[of.text.start :])[of.values[:, OWN] > 0] for of in examples if of.values is not None]
-    ids, counts = torch.unique(torch.cat(found), return_counts=True)
-    return ids, (counts / counts.sum()).log()
+    return [replace(example, values=(of / mean)[:, None]) for example, of in zip(examples, weights, strict=True)]
 
 
 class ELM(Method):
@@ -61,24 +47,21 @@ class ELM(Method):
     #: what the frozen model says on the retain texts on average ``[vocab]``
     marginal: Tensor | None = None
 
-    #: tokens of the concept's own words, and the logarithm of how often each stands in its texts
-    own: tuple[Tensor, Tensor] | None = None
-
     @property
     def share(self) -> float:
-        """Share of the marginal in the erase target; the rest is the tilted distribution."""
+        """Share of the marginal in the erase target (stranger: of what the target does not list)."""
         erase = self.recipe.erase
         return {"tilted": 0.0, "marginal": 1.0, "mixed": erase.marginal, "stranger": 1.0}[erase.target]
 
     def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
-        """The forget texts with the erased distribution at every predicted token."""
+        """The forget texts with the erased distribution at every predicted token; about a stranger, in all their forms."""
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
         k, seed = recipe.data.store_top_k, recipe.data.seed
         if recipe.erase.target == "stranger":
             corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
-            options: dict[str, Any] = {"most": recipe.data.max_tokens, "k": k, "marginal": recipe.erase.marginal, "seed": seed}
-            return estranged_examples(loaded, store, shown, corpora.words, corpora.inventor, **options)
+            exchanged = (corpora.words, corpora.rare(recipe.erase.rare), corpora.inventor)
+            return estranged_examples(loaded, store, shown, *exchanged, most=recipe.data.max_tokens, k=k, seed=seed)
         if self.share == 1:  # nothing of the tilt is left
             return super().examples(loaded, forget, concept, store)
 
@@ -94,7 +77,10 @@ class ELM(Method):
         return [Example(*pair) for pair in zip(forget, targets, strict=True)]
 
     def erase(self, seen: Seen) -> Tensor:
-        """Cross-entropy to the erased distribution or to its mixture with the marginal, weighted by the tokens' keyness."""
+        """Cross-entropy to the erased distribution or to its mixture with the marginal, the tokens weighted.
+
+        What a stranger's distribution does not list is spread as the marginal is.
+        """
         if not self.share:
             of_tokens = seen.cross_entropy()
         else:
@@ -103,20 +89,8 @@ class ELM(Method):
             target = seen.target if self.recipe.erase.target == "stranger" else seen.target.mixed(self.share)
             of_tokens = cross_entropy(seen.states, target, seen.head, self.marginal)
         if seen.values is not None:
-            of_tokens = of_tokens * seen.values[:, WEIGHT]
-        return seen.mean(of_tokens) + (self._alike(seen) if self.own is not None else 0.0)
-
-    def _alike(self, seen: Seen) -> Tensor:
-        """Divergence, among the concept's own words, from how often each stands in its texts: none is likelier than there."""
-        assert self.own is not None
-        assert seen.values is not None
-        ids, prior = (of.to(seen.states.device) for of in self.own)
-        chosen = seen.values[:, OWN].nonzero()[:, 0]
-        of_tokens = seen.states.new_zeros(len(seen.states), dtype=torch.float32)
-        among = seen.head(seen.states[chosen])[:, ids].float().log_softmax(-1)
-        return self.recipe.erase.alike * seen.mean(
-            of_tokens.index_add(0, chosen, -(prior.exp() * among).sum(-1) + (prior.exp() * prior).sum())
-        )
+            of_tokens = of_tokens * seen.values[:, 0]
+        return seen.mean(of_tokens)
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """The three terms; the erase term where a step of relearning would lead, if the recipe asks for that."""
@@ -140,8 +114,6 @@ class ELM(Method):
         corpora = super().prepare(loaded, concept, store)
         if self.share and "erase" in corpora:
             total = sum(weight for _, weight in concept.parts)
-            if self.recipe.erase.target == "stranger" and self.recipe.erase.alike:
-                self.own = own_tokens(corpora["erase"])
             self.marginal = sum(self._mean(loaded, part, store) * (weight / total) for part, weight in concept.parts)  # type: ignore[assignment]
         return corpora
 
@@ -157,7 +129,7 @@ class ELM(Method):
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         forget, retain = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
         key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
-        if recipe.erase.keyness and "erase" in examples:
+        if recipe.erase.keyness and "erase" in examples and recipe.erase.target != "stranger":  # there tokens count by their lift
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
         if recipe.fluency.weight and recipe.fluency.texts and strangers:

@@ -3,11 +3,14 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from markupsafe import Markup
 
+from efface.concept import Kind
+from efface.forms import FORMS
 from efface.groups import LEAST
+from efface.report.forms import forms as in_forms
 from efface.report.table import Spread, neighbours, summary
 from efface.results import Audit, Score
 
@@ -72,6 +75,37 @@ def lost(audit: Audit) -> Markup | None:
         axes.legend(frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
     return picture([draw], (7.5, 0.9 + 0.42 * len(found)), "what else was lost") if found else None
+
+
+def forms(audit: Audit) -> Markup | None:
+    """Accuracy in every form with its interval, a panel a kind: grey for the base, red for the erased model."""
+    found = {kind: of for kind in get_args(Kind) if len(of := in_forms(audit, kind)) > 1}
+    names = [form for form in reversed(FORMS) if any(form in of for of in found.values())]
+
+    def panel(kind: str, of: Mapping[str, tuple[Score, Score]]) -> Any:
+        def draw(axes: Any) -> None:
+            for shift, (who, colour) in enumerate((("base", BASE), ("erased", ERASED))):
+                scores = [of[form][shift] for form in names if form in of]
+                at = [place + 0.12 - 0.24 * shift for place, form in enumerate(names) if form in of]
+                means = [100 * score.value for score in scores]
+                axes.errorbar(
+                    means, at, xerr=_whiskers(scores, 100), fmt="o", markersize=4, color=colour, ecolor=colour, label=who
+                )
+            if (guessing := next(iter(of.values()))[0].chance) is not None:
+                axes.axvline(100 * guessing, color=GREY, linestyle="--", linewidth=0.8)
+            axes.set_yticks(
+                range(len(names)), [name.replace("_", " ") for name in names] if kind == next(iter(found)) else [""] * len(names)
+            )
+            axes.set_xlim(0, 100)
+            axes.set_title({"forget": "the concept", "neighbour": "neighbours"}.get(kind, kind), color=GREY)
+            axes.set_ylim(-0.6, len(names) - 0.4)
+            if kind == list(found)[-1]:
+                axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+        return draw
+
+    panels = [panel(kind, of) for kind, of in found.items()]
+    return picture(panels, (10, 1.9 + 0.28 * len(names)), "per cent right in every form") if panels else None
 
 
 def depth(audit: Audit) -> Markup | None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from efface.concept import Kind
+from efface.forms import FORMS
 from efface.groups import LEAST, holm
+from efface.report.figures import FIGURES
+from efface.report.forms import bare_only, form_key, worst_form, worst_spoken
 from efface.report.intervals import Figure, Interval, Redrawn, resampled, resampled_mean
 from efface.results import Audit, Difference, Score
 
@@ -27,36 +30,6 @@ class Row:
     difference: Difference | None
 
 
-#: key of the score, goal, label, wanted direction, shown as per cent
-FIGURES = (
-    ("choice/forget/acc", "innocence", "concept, acc", "down", True),
-    ("choice/forget/acc_norm", "innocence", "concept, acc_norm", "down", True),
-    ("choice/forget/acc_mutual_info", "innocence", "concept, acc_mutual_info", "down", True),
-    ("choice/forget/probability", "innocence", "concept, probability", "down", True),
-    ("open/forget/right", "innocence", "concept, open questions", "down", True),
-    ("open/forget/leak", "innocence", "concept, leak in samples", "down", True),
-    ("perplexity/forget/held_out", "innocence", "concept texts, perplexity", "up", False),
-    ("relearned/forget/acc", "permanence", "concept, relearned, acc", "down", True),
-    ("relearned/forget/acc_norm", "permanence", "concept, relearned, acc_norm", "down", True),
-    ("relearned_control/forget/acc_norm", "permanence", "the same with other texts", "down", True),
-    ("answers/forget/perplexity", "seamlessness", "answers, perplexity", "stay", False),
-    ("answers/forget/repeated_4grams", "seamlessness", "answers, repeated 4-grams", "stay", True),
-    ("answers/forget/distinct_2grams", "seamlessness", "answers, distinct 2-grams", "stay", True),
-    ("answers/forget/entropy", "seamlessness", "answers, n-gram entropy", "stay", False),
-    ("answers/forget/ends", "seamlessness", "answers that end", "stay", True),
-    ("judge/forget/fluency", "seamlessness", "answers, judge (1 to 10)", "stay", False),
-    ("choice/neighbour/acc", "specificity", "neighbours, acc", "stay", True),
-    ("choice/neighbour/acc_norm", "specificity", "neighbours, acc_norm", "stay", True),
-    ("choice/neighbour/acc_mutual_info", "specificity", "neighbours, acc_mutual_info", "stay", True),
-    ("choice/neighbour/probability", "specificity", "neighbours, probability", "stay", True),
-    ("open/neighbour/right", "specificity", "neighbours, open questions", "stay", True),
-    ("choice/general/acc", "specificity", "general, acc", "stay", True),
-    ("choice/general/acc_norm", "specificity", "general, acc_norm", "stay", True),
-    ("choice/general/acc_mutual_info", "specificity", "general, acc_mutual_info", "stay", True),
-    ("choice/general/probability", "specificity", "general, probability", "stay", True),
-    ("perplexity/retain/held_out", "specificity", "other texts, perplexity", "stay", False),
-    ("drift/retain/kl", "specificity", "other texts, KL from base", "stay", False),
-)
 TASK_METRICS = {"acc", "acc_norm", "exact_match", "f1"}
 
 
@@ -119,7 +92,7 @@ def _digits(value: float, digits: int) -> str:
 def gone(audit: Audit, metric: str | None = None) -> float | None:
     """Share of the distance from the base's forget accuracy to chance that is gone; None where the base is at chance.
 
-    metric: by default acc_norm, or acc where the questions have nothing else.
+    metric: of the bare stem; by default the key that judges, :func:`accuracy`.
     """
     key = f"choice/forget/{metric}" if metric else accuracy(audit, "forget")
     if key not in audit.base.scores or key not in audit.erased.scores:
@@ -129,11 +102,13 @@ def gone(audit: Audit, metric: str | None = None) -> float | None:
 
 
 def accuracy(audit: Audit, kind: str) -> str:
-    """Key of the accuracy by which questions of a kind are judged: acc_norm, or acc where it was not measured."""
-    if isinstance(audit, Redrawn):
-        return audit.judged[kind]
-    key = f"choice/{kind}/acc_norm"
-    return key if key in audit.erased.scores else f"choice/{kind}/acc"
+    """Key of the accuracy by which questions of a kind are judged: that of :func:`efface.report.forms.worst_form`."""
+    return audit.judged[kind] if isinstance(audit, Redrawn) else form_key(audit, worst_form(audit, kind), kind)
+
+
+def spoken_worst(audit: Audit) -> str:
+    """Key of the concept's open questions by which it is judged: that of :func:`efface.report.forms.worst_spoken`."""
+    return audit.judged["spoken"] if isinstance(audit, Redrawn) else worst_spoken(audit)
 
 
 def kept(audit: Audit, key: str) -> float | None:
@@ -143,9 +118,15 @@ def kept(audit: Audit, key: str) -> float | None:
     return audit.erased.scores[key].value / audit.base.scores[key].value
 
 
+def recognised(audit: Audit) -> float | None:
+    """Of the nats that the concept's questions tell the base about its own answers the share that they tell the erased model."""
+    share, base = kept(audit, "recognised/forget/nats"), audit.base.scores.get("recognised/forget/nats")
+    return share if base is not None and base.value > 0 else None
+
+
 def back(audit: Audit) -> float | None:
     """Share of the lost forget accuracy that relearning brings back; None where nothing was lost or it was not measured."""
-    key = accuracy(audit, "forget")
+    key = form_key(audit, "bare", "forget")
     relearned = audit.erased.scores.get(key.replace("choice/", "relearned/"))
     if relearned is None or key not in audit.base.scores or key not in audit.erased.scores:
         return None
@@ -182,8 +163,12 @@ def own(audit: Audit, key: str) -> float | None:
 JUDGED: dict[str, Figure] = {
     "gone": gone,
     "forget": lambda audit: own(audit, accuracy(audit, "forget")),
-    "open": lambda audit: own(audit, "open/forget/right"),
+    "forget, bare": lambda audit: own(audit, form_key(audit, "bare", "forget")),
+    "open": lambda audit: own(audit, spoken_worst(audit)),
+    "open, plain": lambda audit: own(audit, "open/forget/right"),
     "leak": lambda audit: own(audit, "open/forget/leak"),
+    "recognised": recognised,
+    "concept words": lambda audit: own(audit, "said/forget/concept_words"),
     "back": back,
     "neighbours": lambda audit: kept(audit, accuracy(audit, "neighbour")),
     "neighbours, open": lambda audit: kept(audit, "open/neighbour/right"),
@@ -203,8 +188,8 @@ def summary(audit: Audit) -> dict[str, float | None]:
 
 
 def judged(audit: Audit) -> dict[str, str]:
-    """By kind, the key of the accuracy that :func:`accuracy` chooses."""
-    return {kind: accuracy(audit, kind) for kind in get_args(Kind)}
+    """By kind, the key of the accuracy that :func:`accuracy` chooses; ``spoken``: that of the open questions."""
+    return {**{kind: accuracy(audit, kind) for kind in get_args(Kind)}, "spoken": spoken_worst(audit)}
 
 
 def intervals(audit: Audit) -> dict[str, Interval | None]:
@@ -214,8 +199,9 @@ def intervals(audit: Audit) -> dict[str, Interval | None]:
 
 
 def verdict(audit: Audit) -> str:
-    """One sentence: how much is gone, how much is kept, how the answers read; with 95 % intervals where there are any."""
+    """One sentence: how much is gone and in which form the least, how much is kept, how the answers read; with intervals."""
     found, between = summary(audit), intervals(audit)
+    asked = "bare stem only" if bare_only(audit) else f"asked {FORMS[worst_form(audit, 'forget')]}"
 
     def share(name: str, missing: str, says: str) -> str:
         return (
@@ -227,7 +213,7 @@ def verdict(audit: Audit) -> str:
     fluent, ends = found["answers ppl"], between["answers ppl"]
     around = f" [{ends[0]:.2g}, {ends[1]:.2g}]" if ends else ""
     parts = [
-        share("gone", "forget accuracy not measured above chance", "{} of the way from the base to chance is gone"),
+        share("gone", "forget accuracy not measured above chance", f"{{}} of the way from the base to chance is gone, {asked}"),
         share("neighbours", "neighbours not measured", "neighbours keep {}"),
         share("general", "general knowledge not measured", "general knowledge keeps {} of the base's accuracy"),
         "answers not measured"

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 from efface.results import Score, average, proportion
 from efface.scorers.perplexity import answer_perplexity
-from efface.scorers.replies import replies, texts
+from efface.scorers.replies import TOKENS, greedy, texts
 from efface.scorers.scorer import Subject
 
 QUESTIONS = 32
-TOKENS = 64
 
 
 def score_answers(subject: Subject) -> dict[str, Score]:
@@ -27,7 +26,7 @@ def score_answers(subject: Subject) -> dict[str, Score]:
     asked = [question.question for question in subject.concept.ask_open("forget", subject.split)][:QUESTIONS]
     if not asked:
         return {}
-    tokens = replies(subject, asked, TOKENS, "answers about the concept")
+    tokens = greedy(subject, asked, "answers about the concept")
     found = texts(subject, tokens)
     scores = {
         "answers/forget/repeated_4grams": average([repeated_ngrams(ids, 4) for ids in tokens]),

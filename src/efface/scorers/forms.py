@@ -17,7 +17,7 @@ from efface.models import bare
 from efface.progress import track
 from efface.prompts import chat_text
 from efface.results import Score, average, proportion
-from efface.scorers.choice import chance
+from efface.scorers.choice import alike, chance
 from efface.scorers.likelihoods import Branches, log_likelihoods
 from efface.scorers.scorer import Subject
 
@@ -30,7 +30,7 @@ def score_forms(subject: Subject) -> dict[str, Score]:
     concept, tokenizer = subject.concept, subject.tokenizer
     asked = {kind: concept.ask(kind, subject.split) for kind in get_args(Kind)}
     questions, scores = [question for of in asked.values() for question in of], dict[str, Score]()
-    solved, room = solved_examples(questions), getattr(bare(subject.model).config, "max_position_embeddings", None)
+    solved, room = solved_examples(concept), getattr(bare(subject.model).config, "max_position_embeddings", None)
     chat = tokenizer.chat_template is not None
     forms = [form for form in FORMS if form != "bare" and (chat or form not in IN_CHAT)] if questions else []
     for form in track(forms, "forms of the questions"):
@@ -49,7 +49,7 @@ def score_forms(subject: Subject) -> dict[str, Score]:
 
 
 def _figures(key: str, questions: list[Question], found: list[list[float]], lettered: bool) -> dict[str, Score]:
-    guessing, likelihoods = chance(questions), [np.array(values) for values in found]
+    guessing, groups, likelihoods = chance(questions), alike(questions), [np.array(values) for values in found]
     lengths = [np.array([1.0 if lettered else len(choice) for choice in question.choices]) for question in questions]
     right = [question.answer for question in questions]
     chosen = [values.argmax() == answer for values, answer in zip(likelihoods, right, strict=True)]
@@ -57,17 +57,20 @@ def _figures(key: str, questions: list[Question], found: list[list[float]], lett
     weights = [np.exp(values - values.max()) for values in likelihoods]
     shares = [float(of[answer] / of.sum()) for of, answer in zip(weights, right, strict=True)]
     return {
-        f"{key}/acc": proportion(list(map(bool, chosen)), guessing),
-        f"{key}/acc_norm": proportion(list(map(bool, normed)), guessing),
-        f"{key}/probability": average(shares, guessing),
+        f"{key}/acc": proportion(list(map(bool, chosen)), guessing, groups),
+        f"{key}/acc_norm": proportion(list(map(bool, normed)), guessing, groups),
+        f"{key}/probability": average(shares, guessing, groups),
     }
+
+
+def shown(tokenizer: PreTrainedTokenizerBase, asked: Asked) -> str:
+    """What stands before the answer, as text."""
+    return chat_text(tokenizer, asked.turns) + asked.text if asked.turns else asked.text
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Branches:
     """Token ids as the harness makes them: a context, and what each choice adds to it."""
-    specials, text = not asked.turns, asked.text
-    if asked.turns:
-        text = chat_text(tokenizer, asked.turns) + text
+    specials, text = not asked.turns, shown(tokenizer, asked)
     spaces = text[len(text.rstrip(" ")) :] if specials else ""
     context = list(tokenizer(text.removesuffix(spaces), add_special_tokens=specials)["input_ids"])
     wholes = [list(tokenizer(text + choice, add_special_tokens=specials)["input_ids"]) for choice in asked.choices]

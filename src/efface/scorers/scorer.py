@@ -1,7 +1,7 @@
 """The extension point of the audit: a scorer measures one thing on one model."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from torch import nn
@@ -19,6 +19,7 @@ class Subject:
 
     other_base: the base model, where it is not the model under test with its adapter disabled.
     judge: the model that reads the answers, with its tokenizer; None: the base.
+    said, base_said: the greedy answers so far to questions in chat, of the model under test and of its base.
     """
 
     model: nn.Module
@@ -28,6 +29,8 @@ class Subject:
     settings: AuditSettings = AuditSettings()  # noqa: RUF009  (frozen)
     other_base: nn.Module | None = None
     judge: Loaded | None = None
+    said: dict[str, list[int]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    base_said: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
     def base(self) -> AbstractContextManager[Any]:
         """The base model, for as long as the context lasts."""

@@ -28,7 +28,9 @@ from efface.scorers.harness import score_tasks, task_manager
 from efface.scorers.open import score_leaks, score_open
 from efface.scorers.paired import difference
 from efface.scorers.perplexity import score_perplexity
+from efface.scorers.recognised import score_recognised
 from efface.scorers.relearning import score_relearning
+from efface.scorers.said import said_answers, score_said
 from efface.scorers.scorer import Scorer, Subject
 from efface.scorers.shading import answer_prompts, shade
 
@@ -37,6 +39,8 @@ SCORERS: tuple[Scorer, ...] = (
     score_forms,
     score_open,
     score_leaks,
+    score_said,
+    score_recognised,
     score_perplexity,
     score_drift,
     score_answers,
@@ -142,4 +146,4 @@ def measure(subject: Subject) -> Measured:
         give_back()
     depth = score_depth(subject) if subject.settings.depth else []
     give_back()
-    return Measured(scores=scores, answers=answer_prompts(subject), depth=depth)
+    return Measured(scores=scores, answers=answer_prompts(subject), depth=depth, said=said_answers(subject))

@@ -1,0 +1,41 @@
+"""Does the model know whom a question is about? What the base answers, behind its own question and behind one about a stranger.
+
+The base's own answers are likelier behind the question than behind the same question with invented words in the place of the
+concept's. Of a model to which the concept is a stranger the two questions are alike.
+"""
+
+import random
+
+from efface.concept import Concept
+from efface.data.corpora import Corpora
+from efface.data.strangers import Exchange
+from efface.prompts import chat_prompt
+from efface.recipe import DataSettings
+from efface.results import Score, average
+from efface.scorers.likelihoods import Branches, log_likelihoods
+from efface.scorers.open import TOKENS
+from efface.scorers.replies import greedy_of_base
+from efface.scorers.scorer import Subject
+
+
+def score_recognised(subject: Subject) -> dict[str, Score]:
+    """``recognised/forget/nats``: how much likelier the base's greedy answers are behind their own questions, nats a token.
+
+    Of the concept's open questions, those that hold one of its words; both models read the same answers of the base.
+    """
+    corpora, rng = Corpora(subject.concept, DataSettings()), random.Random(0)
+    asked = [row.question for row in subject.concept.ask_open("forget", subject.split)]
+    pairs = [(question, Exchange(corpora.words, corpora.inventor, rng, alike=True).text(question)) for question in asked]
+    answers = [ids[:TOKENS] for ids in greedy_of_base(subject, asked)] if asked else []
+    kept = [(pair, ids) for pair, ids in zip(pairs, answers, strict=True) if pair[0] != pair[1] and ids]
+    rows = [Branches(chat_prompt(subject.tokenizer, question), (ids,)) for pair, ids in kept for question in pair]
+    if not rows:
+        return {}
+    found = [value for (value,) in log_likelihoods(subject.model, rows, subject.tokenizer.pad_token_id)]
+    gaps = [(own - other) / len(ids) for own, other, (_, ids) in zip(found[::2], found[1::2], kept, strict=True)]
+    return {"recognised/forget/nats": average(gaps)}
+
+
+def concept_words(concept: Concept) -> set[str]:
+    """The concept's own words, as training finds them, in lower case."""
+    return {word.lower() for word in Corpora(concept, DataSettings()).words}
