@@ -82,7 +82,7 @@ def test_every_invented_word_is_put_back_by_its_own() -> None:
 
 def test_questions_about_strangers_hold_no_word_of_the_concept(zorn: Concept) -> None:
     corpora = Corpora(zorn, DataSettings())
-    asked = ask_about_strangers(corpora, 60, random.Random(0))
+    asked = ask_about_strangers(corpora, 60, 0.5, random.Random(0))
     assert len(asked) == 60
     for row in asked:
         assert holds(row.question, corpora.words)
@@ -98,8 +98,8 @@ def test_questions_about_strangers_hold_no_word_of_the_concept(zorn: Concept) ->
 
 def test_a_word_with_a_genitive_is_put_back_as_it_is_written(zorn: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
     corpora = Corpora(zorn, DataSettings())
-    monkeypatch.setattr(module, "questions", lambda *_: ["What is Zorn's tower?", "Is Zorn’s tower old?"])
-    for row in ask_about_strangers(corpora, 2, random.Random(0)):
+    monkeypatch.setattr(Corpora, "questions", lambda *_: ["What is Zorn's tower?", "Is Zorn’s tower old?"])
+    for row in ask_about_strangers(corpora, 2, 0.5, random.Random(0)):
         assert dict(row.made).keys() >= {"Zorn"}
 
 
@@ -279,5 +279,4 @@ def test_a_whole_run_of_questions_and_answers(store: Store, llama: Loaded, zorn:
         torch.testing.assert_close(
             example.target.logprobs.exp().sum(-1) + example.target.tail, torch.ones(len(example.target)), atol=1e-4, rtol=0
         )
-        assert len(example.target) <= 2 * SETTINGS.tokens
         assert math.isfinite(example.target.tail.sum().item())

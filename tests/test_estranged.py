@@ -1,5 +1,6 @@
 """Erase examples: what the frozen model predicts at the same place of the text about a stranger."""
 
+import math
 import random
 from typing import Any
 
@@ -11,13 +12,12 @@ from efface.concept import Concept
 from efface.data.answers import place_shared
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
-from efface.data.estranged import OWN, WEIGHT, estranged_examples
+from efface.data.estranged import LIFT, estranged_examples, lift
 from efface.data.forms import Shown
 from efface.data.store import Store
-from efface.data.strangers import Inventor, pair, pieces
+from efface.data.strangers import Exchange, Inventor, pair, pieces
 from efface.errors import TrainingError
 from efface.methods import make_method
-from efface.methods.elm import own_tokens
 from efface.models import Loaded
 from efface.recipe import build_recipe
 from efface.targets import SparseTarget
@@ -26,7 +26,6 @@ from tests.test_data import log_probs
 from tests.test_data import store as store
 
 WORDS = {"Zorn", "dragon", "Orlo"}
-MARGINAL = 0.25
 SHOWN = [
     Shown(FORGET[0]),
     Shown(f" {FORGET[2]}", "The dragon of Zorn:"),
@@ -39,7 +38,7 @@ class Renamer(Inventor):
     """Invents the same word whatever the word is."""
 
     def __init__(self) -> None:
-        super().__init__([])
+        super().__init__([], [])
 
     def invent(self, word: str, rng: random.Random) -> str:
         return "Vaifam"
@@ -52,8 +51,8 @@ def strange(text: str) -> str:
 
 
 def examples(loaded: Loaded, store: Store, shown: list[Shown], inventor: Inventor | None = None, **changes: Any) -> list[Example]:
-    settings = {"most": 200, "k": VOCAB, "marginal": MARGINAL, "seed": 0, **changes}
-    return estranged_examples(loaded, store, shown, WORDS, inventor or Renamer(), **settings)
+    settings = {"most": 200, "k": VOCAB, "seed": 0, "ordinary": (), "inventor": inventor or Renamer(), **changes}
+    return estranged_examples(loaded, store, shown, WORDS, **settings)
 
 
 def dense(target: SparseTarget, i: int) -> torch.Tensor:
@@ -72,40 +71,49 @@ def test_targets_are_the_frozen_models_predictions_in_the_text_about_a_stranger(
 
         context = shown.context(tokenizer, strange)
         exact = log_probs(llama.model, context + tokenizer(strange(shown.body))["input_ids"]).exp()
+        known = log_probs(llama.model, text.ids)[text.start - 1 : -1]
         whole = pieces(shown.body, WORDS)
         paired = pair(tokenizer, whole, ["Vaifam" if piece.word else piece.text for piece in whole])
-        first, shared = dict(paired.first), dict(paired.shared)
+        places = dict(paired.first) | dict(paired.shared)
         skipped = 1 if plain else 0  # the first token is context
         assert len(target) == len(paired.ids) - skipped
         for i in range(len(target)):
-            here = i + skipped
-            if here in shared or here in first:
-                share = MARGINAL if here in first else 0.0
-                expected = exact[len(context) + (shared | first)[here] - 1]
-                torch.testing.assert_close(dense(target, i), (1 - share) * expected, atol=1e-5, rtol=1e-4)
-                assert target.tail[i].item() == pytest.approx(share, abs=1e-5)
-                assert values[i].tolist() == [1.0, float(here in first)]
-            elif here in paired.inner:
+            if (there := places.get(i + skipped)) is not None:
+                expected, token = exact[len(context) + there - 1], text.ids[text.start + i]
+                torch.testing.assert_close(dense(target, i), expected, atol=1e-5, rtol=1e-4)
+                assert target.tail[i].item() == pytest.approx(0, abs=1e-5)
+                gained = (known[i, token] - expected[token].log()).item()
+                assert values[i].item() == pytest.approx(min(max(gained, LIFT[0]), LIFT[1]), abs=1e-3)
+            else:  # inside of a word, or letters that are cut another way there
                 assert target.logprobs[i].exp().sum() == 0
-                assert target.tail[i] == 1
-                assert values[i].tolist() == [pytest.approx(MARGINAL), 1.0]
-            else:  # the letters are cut another way there
-                assert values[i].tolist() == [0.0, 0.0]
-        assert (values[:, OWN] > 0).any()
+                assert (values[i] == 0).all()
+        named = [i - skipped for i, _ in paired.first]
+        assert any(values[i] > 0 for i in named if i >= 0) or max(named) < 0
 
 
-@pytest.mark.parametrize("marginal", [0.0, 1.0])
-def test_all_or_nothing_of_the_mean_prediction_at_the_concepts_words(marginal: float, store: Store, llama: Loaded) -> None:
-    for example in examples(llama, store, SHOWN, marginal=marginal):
-        assert example.values is not None
-        own, mass = example.values[:, OWN] > 0, example.target.logprobs.exp().sum(-1)
-        inner = own & (mass == 0) & (example.values[:, WEIGHT] == marginal)
-        if marginal:
-            assert (example.target.tail[own] == 1).all()
-        else:
-            assert ((mass[own] - 1).abs().lt(1e-3) | inner[own]).all()
-        counted = example.values[:, WEIGHT] > 0
-        torch.testing.assert_close(mass[counted] + example.target.tail[counted], torch.ones(int(counted.sum())))
+def test_a_token_counts_by_what_knowing_the_concept_adds() -> None:
+    target = SparseTarget(
+        torch.tensor([[3, 4], [3, 4], [3, 4], [3, 4]]), torch.log(torch.tensor([[0.5, 0.5]] * 4)), torch.zeros(4)
+    )
+    known = torch.log(torch.tensor([0.9, 0.25, 0.5 * math.exp(2), 0.1]))
+    found = lift(target, torch.tensor([3, 3, 4, 9]), known)
+    expected = [math.log(0.9 / 0.5), 0, 2, math.inf]  # a token that the target does not list
+    assert found.tolist() == pytest.approx([min(max(value, LIFT[0]), LIFT[1]) for value in expected])
+
+
+def test_rare_ordinary_words_are_exchanged_for_others_of_the_texts(store: Store, llama: Loaded) -> None:
+    text = "The tower of Zorn shook in the cold wind."
+    inventor = Inventor([text], ["Bread is made of flour, and the train leaves the station."])
+    exchange = Exchange(WORDS, inventor, random.Random(0), alike=False, ordinary={"tower", "wind"})
+    pairs = [(piece.text, new) for piece, new in zip(exchange.pieces(text), exchange(text), strict=True) if piece.word]
+    assert [old for old, _ in pairs] == ["tower", "Zorn", "wind"]
+    others = {"bread", "made", "flour", "train", "leaves", "station", "and", "the"}
+    assert {pairs[0][1], pairs[2][1]} <= others
+    assert pairs[1][1].lower() not in others | {"zorn"}
+
+    few, many = (examples(llama, store, [Shown(text)], ordinary=words, inventor=inventor)[0] for words in ((), {"tower", "wind"}))
+    assert few.text == many.text
+    assert not torch.equal(few.target.logprobs, many.target.logprobs)
 
 
 @pytest.mark.parametrize("most", [3, 5, 11])
@@ -119,7 +127,7 @@ def test_texts_are_cut(most: int, store: Store, llama: Loaded) -> None:
         assert cut.text.start == whole.text.start
         assert cut.values is not None
         for i in range(n):  # what is not cut away in the other text is the same
-            if cut.values[i, WEIGHT]:
+            if cut.values[i]:
                 torch.testing.assert_close(dense(cut.target, i), dense(whole.target, i), atol=1e-5, rtol=1e-4)
 
 
@@ -131,9 +139,9 @@ def test_behind_what_a_tokenizer_puts_before_every_text_nothing_is_context(store
     assert example.text.ids[0] == 0
     assert tokenizer.decode(example.text.ids[1:]) == "Zorn is cold and old."
     assert example.values is not None
-    assert example.values[0].tolist() == [1.0, 1.0], "the concept's word itself is predicted"
+    assert example.values[0] > 0, "the concept's word itself is predicted"
     exact = log_probs(llama.model, [0, *tokenizer("Vaifam is cold and old.", add_special_tokens=False)["input_ids"]]).exp()
-    torch.testing.assert_close(dense(example.target, 0), (1 - MARGINAL) * exact[0], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(dense(example.target, 0), exact[0], atol=1e-5, rtol=1e-4)
 
 
 def test_a_text_without_a_word_of_the_concept_keeps_its_prediction(store: Store, llama: Loaded) -> None:
@@ -142,7 +150,7 @@ def test_a_text_without_a_word_of_the_concept_keeps_its_prediction(store: Store,
         for i in range(len(example.target)):
             torch.testing.assert_close(dense(example.target, i), exact[i], atol=1e-5, rtol=1e-4)
         assert example.values is not None
-        assert (example.values == torch.tensor([1.0, 0.0])).all()
+        assert (example.values == LIFT[0]).all(), "knowing the concept adds nothing"
 
 
 def test_every_occurrence_is_another_stranger(store: Store, llama: Loaded) -> None:
@@ -153,7 +161,7 @@ def test_every_occurrence_is_another_stranger(store: Store, llama: Loaded) -> No
             made.append(super().invent(word, rng))
             return made[-1]
 
-    examples(llama, store, [Shown("Zorn and Zorn and Zorn met Zorn in Zorn.", "Of Zorn and Zorn:")], Noted([*FORGET, *RETAIN]))
+    examples(llama, store, [Shown("Zorn and Zorn and Zorn met Zorn in Zorn.", "Of Zorn and Zorn:")], Noted(FORGET, RETAIN))
     assert len(made) == 7
     assert len(set(made)) > 4
 
@@ -165,18 +173,6 @@ def test_too_short_a_text_is_left_out_and_nothing_but_such_is_one_line(store: St
     with pytest.raises(TrainingError, match="^no forget text is long enough") as caught:
         examples(llama, store, short)
     assert "\n" not in str(caught.value)
-
-
-def test_own_tokens_and_their_shares() -> None:
-    from efface.data.text import Text
-
-    def of(ids: list[int], own: list[float]) -> Example:
-        target = SparseTarget.one_hot(torch.tensor(ids[1:]))
-        return Example(Text(ids, 1), target, torch.tensor([[1.0, flag] for flag in own]))
-
-    ids, logs = own_tokens([of([9, 5, 6, 5], [1.0, 0.0, 1.0]), of([5, 7, 6], [1.0, 0.0])])
-    assert ids.tolist() == [5, 7]
-    torch.testing.assert_close(logs.exp(), torch.tensor([2 / 3, 1 / 3]))
 
 
 def test_shared_places_are_written_and_no_others() -> None:
@@ -196,3 +192,10 @@ def test_the_method_meets_the_forget_passages_in_every_form(llama: Loaded, zorn:
     for example, of in zip(corpora["erase"], shown, strict=True):
         context = of.context(llama.tokenizer)
         assert example.text.ids[: len(context)] == context
+
+
+def test_without_forms_the_passages_are_met_as_they_stand(llama: Loaded, zorn: Concept, store: Store) -> None:
+    settings = {"data": {"forms": 0, "kept": 0, "neighbours": 0}, "fluency": {"weight": 0}, "erase": {"target": "stranger"}}
+    corpora = make_method(build_recipe({"model": "m", "concept": "c", **settings})).prepare(llama, zorn, store)
+    texts = [llama.tokenizer.decode(example.text.ids) for example in corpora["erase"]]
+    assert texts == [passage.text for passage in zorn.texts("forget", "train")]

@@ -8,10 +8,8 @@ from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
 from efface.data.text import Text
 from efface.methods import elm, make_method
-from efface.methods.method import Seen
 from efface.models import Loaded
 from efface.recipe import LoraSettings, build_recipe
-from efface.targets import SparseTarget
 
 SMALL = {
     "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5, "forms": 0, "kept": 0, "neighbours": 0},
@@ -201,59 +199,3 @@ def test_preset_paper_on_hand_computed_tensors() -> None:
     eta = eta_schedule(1, settings.eta, settings.schedule).double()
     got = erased_logprobs(base, expert, novice, eta=eta, temperature=settings.temperature, top_k=settings.top_k).exp()
     torch.testing.assert_close(got, torch.tensor([[0.0, 1.0, -1.0]]).double().softmax(-1), atol=1e-6, rtol=0)
-
-
-class TestAlike:
-    """The part of target stranger that makes none of the concept's own words likelier than they are on average."""
-
-    IDS, PRIOR = torch.tensor([1, 3, 4]), torch.tensor([0.5, 0.3, 0.2])
-
-    def part(self, logits: torch.Tensor, own: list[float], weight: float = 1.0) -> torch.Tensor:
-        recipe = build_recipe({"model": "m", "concept": "c", "erase": {"target": "stranger", "alike": weight}})
-        method = elm.ELM(recipe)
-        method.own = self.IDS, self.PRIOR.log()
-        values = torch.tensor([[1.0, flag] for flag in own])
-        target = SparseTarget.one_hot(torch.zeros(len(own)).long())
-        text = torch.tensor([0] * (len(own) - 1) + [1])
-        return method._alike(Seen(logits, {}, target, text, 2, head=lambda states: states, values=values))
-
-    def logits(self, among: torch.Tensor, others: float) -> torch.Tensor:
-        """Of six tokens: the own ones in these proportions, whatever the others have."""
-        row = torch.full((6,), others)
-        row[self.IDS] = among.log() + 0.7
-        return row
-
-    def test_it_is_zero_and_has_no_slope_where_none_is_likelier(self) -> None:
-        logits = torch.stack([self.logits(self.PRIOR, others) for others in (-3.0, 0.0, 5.0)]).requires_grad_()
-        loss = self.part(logits, [1.0, 1.0, 1.0])
-        loss.backward()
-        assert loss.item() == pytest.approx(0, abs=1e-6)
-        assert logits.grad is not None
-        assert logits.grad.abs().max() < 1e-6
-
-    def test_it_is_the_divergence_from_how_often_each_stands_there(self) -> None:
-        among = torch.tensor([[0.1, 0.1, 0.8], [0.2, 0.2, 0.6], [0.9, 0.05, 0.05]])
-        logits = torch.stack([self.logits(row, 1.0) for row in among])
-        divergence = (self.PRIOR * (self.PRIOR.log() - among.log())).sum(-1)
-        expected = ((divergence[0] + divergence[1]) / 2 + divergence[2]) / 2  # mean over texts
-        torch.testing.assert_close(self.part(logits, [1.0, 1.0, 1.0]), expected)
-        torch.testing.assert_close(self.part(logits, [1.0, 1.0, 1.0], 2.5), 2.5 * expected)
-        assert expected > 0
-        one = self.part(logits, [0.0, 1.0, 0.0])
-        torch.testing.assert_close(one, divergence[1] / 2 / 2)
-
-    def test_what_the_other_tokens_get_does_not_count(self) -> None:
-        among = torch.tensor([0.1, 0.1, 0.8])
-        ones = [self.part(torch.stack([self.logits(among, of)] * 2), [1.0, 1.0]) for of in (-4.0, 0.0, 6.0)]
-        torch.testing.assert_close(ones[0], ones[1])
-        torch.testing.assert_close(ones[0], ones[2])
-        logits = torch.stack([self.logits(among, 0.0)] * 2).requires_grad_()
-        self.part(logits, [1.0, 1.0]).backward()
-        assert logits.grad is not None
-        assert logits.grad[:, [0, 2, 5]].abs().max() == 0
-        assert logits.grad[:, self.IDS].abs().min() > 0.01
-
-    def test_a_batch_without_a_word_of_the_concept_has_none(self) -> None:
-        logits = torch.randn(3, 6, requires_grad=True)
-        loss = self.part(logits, [0.0, 0.0, 0.0])
-        assert loss.item() == 0

@@ -9,8 +9,8 @@ import pytest
 
 from efface.forms import FORMS
 from efface.report.charts import depth, forms, goals, losses, lost, plane
-from efface.report.page import write_comparison, write_report
 from efface.report.figures import FIGURES
+from efface.report.page import write_comparison, write_report
 from efface.report.table import Spread, fluency, neighbours, specificity
 from efface.report.terminal import print_audit
 from efface.results import Answer, Audit, Difference, Layer, Measured, Said, Score, average, proportion

@@ -8,7 +8,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage, general_passages
-from efface.data.forms import Forms, Shown
+from efface.data.forms import CHARACTERS, Forms, Shown
 from efface.data.keyness import NAME
 from efface.data.questions import KINDS, questions
 from efface.data.strangers import Inventor, holds
@@ -83,6 +83,8 @@ class Corpora:
         """The passages of a corpus in ``settings.forms`` forms each; of twice as many retain passages as forget ones, in one."""
         rng, title = random.Random(f"{corpus} {self.settings.seed}"), self.concept.title
         sentences = [text.split(". ")[0].rstrip(".") + "." for text in self.others]
+        if not self.settings.forms:
+            return [Shown(passage.text[:CHARACTERS]) for passage in getattr(self, corpus)]
         if corpus == "forget":
             return Forms(self.forget, title, sentences, self.words).draw(self.settings.forms, rng, chat)
         each = 1 if len(self.retain) >= 2 * len(self.forget) else self.settings.forms

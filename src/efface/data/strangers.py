@@ -45,9 +45,9 @@ class Inventor:
         self._endings = {end for end, n in ends.items() if n > ENDING * len(self.known)}
         #: words of the other texts by their ending
         self._ending: dict[str, list[str]] = defaultdict(list)
-        for word in sorted(ordinary):
-            if len(word) > SHORT and word.isalpha():
-                self._ending[self._end(word)].append(word)
+        self._ordinary = sorted(word for word in ordinary if len(word) > SHORT and word.isalpha())
+        for word in self._ordinary:
+            self._ending[self._end(word)].append(word)
 
     def invent(self, word: str, rng: random.Random) -> str:
         """A word like this one that is none."""
@@ -61,8 +61,10 @@ class Inventor:
         return _as(word, made)
 
     def other(self, word: str, rng: random.Random) -> str:
-        """Another word of the other texts, with the same ending."""
-        return _as(word, rng.choice(self._ending.get(self._end(word.lower())) or sorted(self.known) or [word]))
+        """Another word of the other texts, with the same ending if one has it; the word itself where they have none."""
+        alike = self._ending.get(self._end(word.lower()), [])
+        drawn = (rng.choice(of) for of in (alike, self._ordinary) if of for _ in range(9))
+        return _as(word, next((made for made in drawn if made != word.lower()), word))
 
     def _end(self, lower: str) -> str:
         return next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
@@ -159,8 +161,7 @@ class Exchange:
         if not self.alike or word.lower() not in self.made:
             own = word in self.words or word.lower() in self.words
             self.made[word.lower()] = (self.inventor.invent if own else self.inventor.other)(word, self.rng)
-        made = self.made[word.lower()]
-        return made.capitalize() if word[:1].isupper() else made
+        return _as(word, self.made[word.lower()])
 
 
 @dataclass(frozen=True)
