@@ -8,7 +8,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage, general_passages
-from efface.data.forms import CHARACTERS, Forms, Shown
+from efface.data.forms import CHARACTERS, GAPS, Forms, Shown
 from efface.data.keyness import NAME
 from efface.data.questions import KINDS, questions
 from efface.data.strangers import Inventor, holds
@@ -47,7 +47,7 @@ class Corpora:
     @cached_property
     def words(self) -> frozenset[str]:
         """The concept's own words; not those that any question has."""
-        asked = [question for kind, _ in KINDS for question in kind]
+        asked = [*GAPS, *(question for kind, _ in KINDS for question in kind)]
         return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others + asked))
 
     def rare(self, share: float) -> frozenset[str]:
