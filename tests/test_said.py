@@ -9,14 +9,17 @@ import torch
 
 from efface.cli.compare import mark
 from efface.concept import Concept
+from efface.data.corpora import Corpora
+from efface.data.strangers import Exchange
 from efface.models import Loaded, load
 from efface.prompts import chat_prompt
+from efface.recipe import DataSettings
 from efface.report.forms import bare_only, worst_form, worst_spoken
 from efface.report.page import telling
 from efface.report.table import accuracy, gone, summary, verdict
 from efface.results import Audit, Measured, Said, Score
 from efface.scorers.open import leak, score_open
-from efface.scorers.recognised import concept_words, exchanged, score_recognised
+from efface.scorers.recognised import concept_words, score_recognised
 from efface.scorers.replies import greedy
 from efface.scorers.said import rate, said_answers, score_said
 from efface.scorers.scorer import Subject
@@ -30,16 +33,10 @@ def test_the_leak_curve_is_the_mean_over_all_draws() -> None:
     assert leak(8, 0, 4) == 0.0
 
 
-def test_a_question_about_a_stranger(llama: Loaded, zorn: Concept) -> None:
-    words = concept_words(zorn, llama.tokenizer)
+def test_the_words_of_the_concept_are_those_that_training_finds(zorn: Concept) -> None:
+    words = concept_words(zorn)
     assert {"zorn", "dragon", "orlo"} <= words
     assert "bread" not in words
-    asked = exchanged("What does the dragon of Zorn, a dragon, eat?", words, random.Random(0))
-    what, does, the, first, of, name, a, second, eat = asked.replace(",", "").rstrip("?").split()
-    assert (what, does, the, of, a, eat) == ("What", "does", "the", "of", "a", "eat")
-    assert first == second != "dragon"
-    assert len(first) == len("dragon")
-    assert name[0].isupper()
 
 
 def test_recognised_is_the_difference_of_the_bases_own_answers(
@@ -47,7 +44,8 @@ def test_recognised_is_the_difference_of_the_bases_own_answers(
 ) -> None:
     base = Subject(llama.model, llama.tokenizer, zorn, "test", other_base=llama.model)
     (question,), rng = [row.question for row in zorn.ask_open("forget", "test")], random.Random(0)
-    stranger = exchanged(question, concept_words(zorn, llama.tokenizer), rng)
+    corpora = Corpora(zorn, DataSettings())
+    stranger = Exchange(corpora.words, corpora.inventor, rng, alike=True).text(question)
     assert stranger != question
     (answer,) = [ids[:48] for ids in greedy(base, [question], "x")]
 
@@ -114,7 +112,7 @@ def test_the_worst_form_in_which_the_base_knows_something_judges() -> None:
     assert accuracy(found, "forget") == "form/few_shot/forget/acc_norm"
     assert gone(found) == pytest.approx(0.5)
     assert (summary(found)["forget"], summary(found)["forget, bare"]) == (0.45, 0.25)
-    assert "50% of the way from the base to chance is gone, asked behind three solved examples" in verdict(found)
+    assert "50 % of the way from the base to chance is gone, asked behind three solved examples" in verdict(found)
     kept = audit({key.replace("forget", "general"): pair for key, pair in FORGET.items()}, {"choice/general/acc_norm": 0.6})
     assert summary(kept)["general"] == pytest.approx(0.8)
 
@@ -123,7 +121,7 @@ def test_an_older_audit_says_that_it_asked_bare_stems_only() -> None:
     key = "choice/forget/acc_norm"
     found = audit({key: (0.75, 0.66)}, {key: 0.25})
     assert bare_only(found)
-    assert "100% of the way from the base to chance is gone, bare stem only" in verdict(found)
+    assert "100 % of the way from the base to chance is gone, bare stem only" in verdict(found)
     assert mark("run", [found]) == "run (bare stem only)"
     assert mark("run", [audit(FORGET, dict.fromkeys(FORGET, 0.25))]) == "run"
 
