@@ -184,7 +184,9 @@ def test_compare_says_how_sure_a_run_is(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["compare", *runs, "--to", str(tmp_path / "out")]) == 0
     low, high = intervals(found)["gone"] or (0, 0)
     between = f"[{low:.2f}, {high:.2f}]"
-    assert f"one: gone {summary(found)['gone']:.2f} {between}" in capsys.readouterr().out
+    assert f"one (bare stem only): gone {summary(found)['gone']:.2f} {between}" in capsys.readouterr().out
     for name in ("compare.md", "compare.html"):
         assert (tmp_path / "out" / name).read_text().count(between) >= 2
-    assert json.loads((tmp_path / "out" / "compare.json").read_text())["one"]["gone"]["interval"] == pytest.approx([low, high])
+    assert json.loads((tmp_path / "out" / "compare.json").read_text())["one (bare stem only)"]["gone"]["interval"] == (
+        pytest.approx([low, high])
+    )
