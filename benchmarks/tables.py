@@ -28,7 +28,7 @@ MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanes
 TOKENS = (111_824, 110_674, 110_989)
 #: what is changed, by the name of its run
 CHANGES: dict[str, dict[str, Any]] = {
-    "tilted-target": {"erase": {"target": "tilted"}},
+    "tilted-target": {"erase": {"target": "tilted", "marginal": 0.0}},
     "no-erase": {"erase": {"weight": 0.0}},
     "no-retain": {"retain": {"weight": 0.0}},
     "no-fluency": {"fluency": {"weight": 0.0}},

@@ -224,9 +224,10 @@ def test_flags_override_the_recipe_file(
         (["--preset", "paper", "--erase.marginal", "0.5"], "mixed"),
         (["--preset", "paper", "--train.steps", "3"], "tilted"),
         (["--vary", "erase.eta", "train.lr"], "tilted"),
-        (["--vary", "erase.weight"], "stranger"),
-        (["--erase.weight", "2", "--erase.keyness", "0"], "stranger"),
-        (["--fluency.eta", "3"], "stranger"),
+        (["--preset", "strangers", "--erase.weight", "2"], "stranger"),
+        (["--vary", "erase.weight"], "marginal"),
+        (["--erase.weight", "2", "--erase.keyness", "0"], "marginal"),
+        (["--fluency.eta", "3"], "marginal"),
     ],
 )
 def test_flags_without_a_target_mean_what_they_mean_in_a_file(flags: list[str], target: str) -> None:

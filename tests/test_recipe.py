@@ -112,7 +112,7 @@ def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: di
         {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": [], "recipe": settings}
     )
     assert record.recipe.erase.target == target
-    assert (record.recipe.fluency.source, record.recipe.erase.rare) == ("tilted", 0)
+    assert record.recipe.fluency.source == "tilted"
     assert (record.recipe.data.forms, record.recipe.data.kept, record.recipe.data.neighbours) == (0, 0, 0)
 
 
@@ -132,7 +132,7 @@ def test_settings_win_over_the_preset() -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"preset": "best"}, "no preset 'best'; there are: default, paper, reference"),
+        ({"preset": "best"}, "no preset 'best'; there are: default, strangers, paper, reference"),
         ({"train": {"learning_rate": 1}}, "recipe: train.learning_rate: no such setting"),
         ({"train": {"lr": -1}}, "recipe: train.lr: Input should be greater than 0, got -1"),
         ({"erase": {"action": "forget"}}, "recipe: erase.action"),

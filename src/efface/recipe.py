@@ -1,7 +1,8 @@
 """Every setting of an erasure, declared once, and the presets.
 
 A :class:`Recipe` is what a YAML file, the flags of ``efface erase`` and the Python API all build. The class defaults *are* the
-preset ``default``; ``paper`` and ``reference`` (arXiv 2410.02760 and its public code) are differences, in :mod:`efface.presets`.
+preset ``default``; ``strangers``, and ``paper`` and ``reference`` (arXiv 2410.02760 and its public code), are differences, in
+:mod:`efface.presets`.
 """
 
 from collections.abc import Mapping
@@ -16,11 +17,7 @@ from efface.presets import PRESETS
 from efface.reading import load_yaml, one_line
 
 #: what a setting was before it existed
-BEFORE: dict[str, Any] = {
-    "erase": {"rare": 0.0},
-    "fluency": {"target": "hard", "brief": 0, "ratio": 1, "source": "tilted"},
-    "data": {"forms": 0, "kept": 0, "neighbours": 0},
-}
+BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
 
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
 
@@ -49,9 +46,9 @@ class LoraSettings(Settings):
 class EraseSettings(Settings):
     """The erase term: cross-entropy to what the teacher would say if it had never met the concept."""
 
-    weight: float = Field(4.0, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
+    weight: float = Field(2.5, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
     target: Literal["stranger", "marginal", "tilted", "mixed"] = Field(
-        "stranger",
+        "marginal",
         description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: "
         "its mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); "
         "mixed: both.",
@@ -67,7 +64,7 @@ class EraseSettings(Settings):
     top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
     candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
-    marginal: float = Field(0.5, ge=0, le=1, description="Share of the mean prediction in target mixed.")
+    marginal: float = Field(1.0, ge=0, le=1, description="Share of the mean prediction in target mixed.")
     rare: float = Field(
         0.001,
         ge=0,
@@ -138,7 +135,7 @@ class FluencySettings(Settings):
 
     weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
     source: Literal["strangers", "tilted"] = Field(
-        "strangers",
+        "tilted",
         description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented "
         "ones, the words put back; tilted: sampled from the tilted teacher.",
     )
@@ -147,10 +144,10 @@ class FluencySettings(Settings):
     )
     ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
     facts: float = Field(
-        0.5, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not on names."
+        0.25, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not on names."
     )
-    texts: int = Field(384, ge=0, description="Number of sampled texts.")
-    tokens: int = Field(56, gt=0, description="Tokens sampled for each text.")
+    texts: int = Field(192, ge=0, description="Number of sampled texts.")
+    tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
     min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
     temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
@@ -203,14 +200,14 @@ class DataSettings(Settings):
         0.4, ge=0, le=1, description="Share of retain texts shown as an answer in the model's chat format, if it has one."
     )
     forms: int = Field(
-        2,
+        0,
         ge=0,
         description="In how many forms each forget passage is shown: as it stands, behind other text, as question and answer, in "
         "chat; retain passages likewise. 0: as passages only.",
     )
-    kept: int = Field(320, ge=0, description="Answers of the teacher about other things among the retain texts.")
+    kept: int = Field(0, ge=0, description="Answers of the teacher about other things among the retain texts.")
     neighbours: int = Field(
-        64,
+        0,
         ge=0,
         description="Passages that the teacher writes about neighbours of the concept, where the retain texts have none near it.",
     )
@@ -271,7 +268,7 @@ class AuditSettings(Settings):
 class RecipeSettings(Settings):
     """Everything but the names of model and concept."""
 
-    preset: Literal["default", "paper", "reference"] = Field("default", description="Settings to start from.")
+    preset: Literal["default", "strangers", "paper", "reference"] = Field("default", description="Settings to start from.")
     method: str = Field("elm", description="Erasure method: a name (see docs/methods.md), or a Python file with one of your own.")
     options: dict[str, float | int | str] = Field({}, description="Settings of the method: NAME VALUE NAME VALUE …")
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of the training: order of the texts, first weights of the adapter.")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAMES = tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if found.name != "method"))
 
 #: what the erase weights of the built-in peers were found with
-PEERS = {"train": {"lr": 4e-3}, "data": {"forget_chat": 0.4, "forms": 0, "kept": 0, "neighbours": 0}}
+PEERS = {"train": {"lr": 4e-3}, "data": {"forget_chat": 0.4}}
 
 
 def find_method(name: str) -> "type[Method]":
