@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.records import find, keep
-from efface.cli.compare import markdown
+from efface.cli.compare import mark, markdown
 from efface.comparing import contender, contenders, short
 from efface.errors import EffaceError, TrainingError
 from efface.methods import complete_recipe
@@ -122,7 +122,9 @@ if __name__ == "__main__":
         else:
             together = {"all": [audit for of in done.values() for audit in of]} if asked == ["packs"] else {}
             shown = {row: spread(of) for row, of in (done | together).items()}
-            print(markdown(shown, {row: len(of) for row, of in (done | together).items()}))
+            marked = {row: mark(row, of) for row, of in (done | together).items()}
+            counts = {marked[row]: len(of) for row, of in (done | together).items()}
+            print(markdown({marked[row]: of for row, of in shown.items()}, counts))
             if asked == ["packs"]:
                 print(bases(done | together))
             if (plane := comparison_plane({row: shown[row] for row in done})) is not None:
