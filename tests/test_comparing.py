@@ -92,8 +92,8 @@ def test_settings_that_all_runs_share(
 
 
 def test_who_takes_part() -> None:
-    assert contenders(["all"])[:3] == ["elm", "paper", "reference"]
-    assert set(contenders(["all"])) == {*NAMES, "paper", "reference"}
+    assert contenders(["all"])[:4] == ["elm", "strangers", "paper", "reference"]
+    assert set(contenders(["all"])) == {*NAMES, "strangers", "paper", "reference"}
     assert contenders(["npo", "all", str(EXAMPLE)]) == ["npo", *(n for n in contenders(["all"]) if n != "npo"), str(EXAMPLE)]
     with pytest.raises(InputError, match="no method 'unlearn'"):
         contenders(["unlearn"])

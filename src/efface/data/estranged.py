@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,8 +38,8 @@ def estranged_examples(
 
     Each word is exchanged for another one at each occurrence, so that nothing can be copied: those of the concept (``words``) for
     invented ones, ``ordinary`` ones for others. At the first token of such a word the target is what the model expects where the
-    other word begins; its further tokens have none. most: tokens of a text. values ``[n, 1]``: :func:`lift` over its mean, or 0
-    without a target.
+    other word begins; its further tokens have none. most: tokens of a text. values ``[n, 1]``: :func:`lift`, or 0 without
+    a target.
     """
     rng, tokenizer = random.Random(seed), loaded.tokenizer
     rows, strange = list[tuple[Ids, Pairing]](), list[Text]()
@@ -59,9 +58,7 @@ def estranged_examples(
     soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
     known = token_logprobs(loaded.model, store, texts, pad)
     pairings = [pairing for _, pairing in rows]
-    found = [_example(*row) for row in zip(texts, pairings, soft, known, strict=True)]
-    mean = torch.cat([example.values for example in found if example.values is not None]).mean()
-    return [replace(example, values=example.values / mean) for example in found if example.values is not None]
+    return [_example(*row) for row in zip(texts, pairings, soft, known, strict=True)]
 
 
 def _cut(pairing: Pairing, most: int) -> Pairing:

@@ -36,8 +36,12 @@ from efface.targets import mean_prediction
 
 def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[Example]:
     """The examples with a weight ``[n, 1]`` for every predicted token: keyness (0.2 to 4) to a power, over the mean of all."""
-    weights = [key[example.text.ids[example.text.start :]].clamp(0.2, 4.0) ** power for example in examples]
-    mean = torch.cat(weights).mean()
+    return over_their_mean(examples, [key[of.text.ids[of.text.start :]].clamp(0.2, 4.0) ** power for of in examples])
+
+
+def over_their_mean(examples: Sequence[Example], weights: Sequence[Tensor]) -> list[Example]:
+    """The examples with a weight ``[n]`` for every predicted token, over the mean of all, as values ``[n, 1]``."""
+    mean = torch.cat(list(weights)).mean()
     return [replace(example, values=(of / mean)[:, None]) for example, of in zip(examples, weights, strict=True)]
 
 
@@ -61,7 +65,8 @@ class ELM(Method):
             corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
             exchanged = (corpora.words, corpora.rare(recipe.erase.rare), corpora.inventor)
-            return estranged_examples(loaded, store, shown, *exchanged, most=recipe.data.max_tokens, k=k, seed=seed)
+            found = estranged_examples(loaded, store, shown, *exchanged, most=recipe.data.max_tokens, k=k, seed=seed)
+            return over_their_mean(found, [of.values[:, 0] for of in found if of.values is not None])
         if self.share == 1:  # nothing of the tilt is left
             return super().examples(loaded, forget, concept, store)
 

@@ -1,4 +1,4 @@
-"""The default recipe on models and packs that lack what it would use: every one of them can be trained on."""
+"""The preset strangers on models and packs that lack what it would use: every one of them can be trained on."""
 
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.test_data import store as store
 FEW: dict[str, Any] = {
     "model": "m",
     "concept": "c",
+    "preset": "strangers",
     "data": {"max_tokens": 24, "kept": 6, "neighbours": 3},
     "fluency": {"texts": 8, "tokens": 16},
     "lora": {"layers": "1-2", "rank": 2},
