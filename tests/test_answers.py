@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,7 +134,7 @@ HOW: dict[str, Any] = {"tokens": 14, "brief": 0, "temperature": 1.0, "seed": 3}
 
 
 def test_answers_come_from_the_store_again_and_go_on_where_they_were_killed(
-    store: Store, llama: Loaded, monkeypatch: pytest.MonkeyPatch
+    store: Store, llama: Loaded, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     prompts, sample, calls = prompts_of(llama, 3 * module.BATCH - 5), module.sample, list[int]()
 
@@ -150,9 +151,9 @@ def test_answers_come_from_the_store_again_and_go_on_where_they_were_killed(
     assert len(calls) == 4, "the first batch was there, the second and third were made"
     assert answers(llama, store, prompts, **HOW) == resumed
     assert len(calls) == 4
-    monkeypatch.setenv("EFFACE_CACHE", str(module.__file__) + "-not-a-folder")
+    monkeypatch.setenv("EFFACE_CACHE", str(tmp_path / "another"))
     torch.manual_seed(99)
-    assert answers(llama, store, prompts, **HOW) == resumed, "whatever else was drawn, and without a store"
+    assert answers(llama, store, prompts, **HOW) == resumed, "whatever else was drawn, and with an empty store"
     assert answers(llama, store, prompts, **{**HOW, "seed": 4}) != resumed
 
 
