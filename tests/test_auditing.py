@@ -15,7 +15,8 @@ from efface.concept import Concept
 from efface.errors import EffaceError
 from efface.pipeline import Run, erase
 from efface.recipe import AuditSettings
-from efface.report.table import gone, kept, summary, verdict
+from efface.report.table import gone, kept, summary
+from efface.report.verdict import verdict
 from efface.results import Audit, Measured
 from efface.scorers.open import score_leaks
 from efface.scorers.replies import replies

@@ -10,8 +10,9 @@ import pytest
 from efface.cli import main
 from efface.groups import ends
 from efface.report.intervals import DRAWS, resampled, resampled_mean
-from efface.report.table import gone, intervals, judged, kept, specificity, spread, summary, verdict
+from efface.report.table import gone, intervals, judged, kept, rows, specificity, spread, summary
 from efface.report.terminal import print_audit
+from efface.report.verdict import verdict
 from efface.results import Audit, Measured, Score, proportion
 from tests.test_statistics import FOURS, audit_of, full, hits
 
@@ -96,6 +97,30 @@ def test_what_is_judged_is_chosen_once() -> None:
     assert resampled(found, lambda audit: kept(audit, "other"), chosen) is None
 
 
+def test_the_worst_forms_are_chosen_once_and_have_intervals() -> None:
+    """Forms that are as bad on the whole and bad at other questions: the worst of every draw would be worse than either."""
+    found = full()
+    base, erased = dict(found.base.scores), dict(found.erased.scores)
+    for form, right in (("question", [2, 0] * 5), ("few_shot", [0, 2, 2, 0, 2, 1, 2, 0, 2, 0])):
+        base[f"form/{form}/forget/acc_norm"] = base["choice/forget/acc_norm"]
+        erased[f"form/{form}/forget/acc_norm"] = proportion(hits(right), 0.25, FOURS[:40])
+    base["said/system/forget/right"], erased["said/system/forget/right"] = (
+        proportion([True] * 30),
+        proportion([True] * 9 + [False] * 21),
+    )
+    found = audit_of(base, erased)
+    assert (judged(found)["forget"], judged(found)["open"]) == ("form/few_shot/forget/acc_norm", "said/system/forget/right")
+    between, held = intervals(found), {**judged(found), "forget": "form/question/forget/acc_norm"}
+    assert between["gone"] == resampled(found, gone, judged(found)) != resampled(found, gone, held)
+    for name, key in (("forget", "form/few_shot/forget/acc_norm"), ("open", "said/system/forget/right")):
+        assert between[name] == (erased[key].low, erased[key].high)
+    labels = [row.label for row in rows(found)]
+    assert labels.index("concept, worst form") < labels.index("concept, acc_norm")
+    assert "open questions, worst form" in labels
+    assert "asked behind three solved examples" in verdict(found)
+    assert "30 % [17, 48] of open questions are answered right, in chat under a system prompt (base 100 %)" in verdict(found)
+
+
 def test_a_mean_over_runs_is_as_sure_as_its_questions() -> None:
     found = full()
     alone, twice = spread([found])["gone"], spread([found, found])["gone"]
@@ -175,7 +200,7 @@ def test_older_records_are_read_and_have_the_intervals_they_had(tmp_path: Path) 
     between = intervals(old)
     assert between["gone"] is between["kept"] is between["fluency"] is None
     assert between["forget"] == intervals(full())["forget"]
-    assert "% of the way" in verdict(old)
+    assert " % of the way" in verdict(old)
 
 
 def test_compare_says_how_sure_a_run_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

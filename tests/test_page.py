@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from efface.forms import FORMS
+from efface.forms import FORMS, SPOKEN
 from efface.report.charts import depth, forms, goals, losses, lost, plane
 from efface.report.figures import FIGURES
 from efface.report.page import write_comparison, write_report
@@ -115,24 +115,31 @@ def test_the_page_in_a_browser(browser: Any, audit: Audit, tmp_path: Path) -> No
 
 def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    share, mean = Score(value=0.455, n=136, low=0.38, high=0.54), Score(value=34.192, n=136, low=27.93, high=41.92)
-    scores = {key: share if percent else mean for key, _, _, _, percent in FIGURES}
+    share, mean = Score(value=0.455, n=136, low=0.38, high=0.54, chance=0.25), Score(value=34.192, n=136, low=27.93, high=41.92)
+    scores = {key: share if percent else mean for key, _, _, _, percent in FIGURES if not key.startswith("worst/")}
     scores |= {
         f"form/{form}/{kind}/acc_norm": share for form in FORMS if form != "bare" for kind in ("forget", "neighbour", "general")
     }
     scores["perplexity/forget/held_out"] = Score(value=28761, n=23, low=18331, high=45121)
+    scores |= dict.fromkeys([f"said/{form}/forget/right" for form in SPOKEN] + [f"open/forget/leak@{n}" for n in (1, 2)], share)
     gap = Difference(value=-0.3, n=136, low=-0.4, high=-0.2, p=1e-9, test="McNemar")
     scores["drift/retain/kl"] = Score(value=0.1327, n=50, low=0.0855, high=0.182)
     known = {key: score for key, score in scores.items() if not key.startswith("drift")} | {"perplexity/forget/held_out": mean}
     base = Measured(scores=known, answers=[])
+    for kind, value in (("forget", 0.5), ("neighbour", 0.4), ("general", 0.4)):
+        scores[f"form/few_shot/{kind}/acc_norm"] = share.model_copy(update={"value": value})
+    scores["said/system/forget/right"] = share.model_copy(update={"value": 0.5})
     found = Audit(
         concept="c", split="test", base=base, erased=Measured(scores=scores, answers=[]), differences=dict.fromkeys(scores, gap)
     )
     print_audit(found, "title")
     shown = capsys.readouterr().out
     assert "…" not in shown
-    assert "neighbours, acc_mutual_info" in shown
-    assert all(how in shown for how in FORMS.values())
+    assert [shown.count(label) for label in ("concept, worst", "neighbours, worst", "general, worst", "questions, worst")] == [
+        1
+    ] * 4
+    assert all(how in shown for how in (*FORMS.values(), *SPOKEN.values()))
+    assert "Leak in 1, 2 samples: 46, 46 % (base), 46, 46 % (erased)." in " ".join(shown.split())
     assert max(map(len, shown.splitlines())) <= 80
     assert "<.001" in shown
 

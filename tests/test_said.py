@@ -1,7 +1,6 @@
 """What is said: open questions in forms, the leak curve, and whether the concept is recognised."""
 
 import itertools
-import random
 from pathlib import Path
 
 import pytest
@@ -9,17 +8,15 @@ import torch
 
 from efface.cli.compare import mark
 from efface.concept import Concept
-from efface.data.corpora import Corpora
-from efface.data.strangers import Exchange
 from efface.models import Loaded, load
 from efface.prompts import chat_prompt
-from efface.recipe import DataSettings
 from efface.report.forms import bare_only, worst_form, worst_spoken
 from efface.report.page import telling
-from efface.report.table import accuracy, gone, summary, verdict
+from efface.report.table import accuracy, gone, summary
+from efface.report.verdict import verdict
 from efface.results import Audit, Measured, Said, Score
 from efface.scorers.open import leak, score_open
-from efface.scorers.recognised import concept_words, score_recognised
+from efface.scorers.recognised import score_recognised, strangers
 from efface.scorers.replies import greedy
 from efface.scorers.said import rate, said_answers, score_said
 from efface.scorers.scorer import Subject
@@ -33,19 +30,22 @@ def test_the_leak_curve_is_the_mean_over_all_draws() -> None:
     assert leak(8, 0, 4) == 0.0
 
 
-def test_the_words_of_the_concept_are_those_that_training_finds(zorn: Concept) -> None:
-    words = concept_words(zorn)
-    assert {"zorn", "dragon", "orlo"} <= words
-    assert "bread" not in words
+def test_a_question_about_a_stranger(zorn: Concept) -> None:
+    (asked,) = strangers(zorn, ["What does the dragon of Zorn, a dragon, eat?"])
+    what, does, the, first, of, name, a, second, eat = asked.replace(",", "").rstrip("?").split()
+    assert (what, does, the, of, a, eat) == ("What", "does", "the", "of", "a", "eat")
+    assert first == second != "dragon"
+    assert name[0].isupper()
+    assert name != "Zorn"
+    assert strangers(zorn, ["Is bread good?"]) == ["Is bread good?"]
 
 
 def test_recognised_is_the_difference_of_the_bases_own_answers(
     llama: Loaded, zorn: Concept, model_folders: dict[str, Path]
 ) -> None:
     base = Subject(llama.model, llama.tokenizer, zorn, "test", other_base=llama.model)
-    (question,), rng = [row.question for row in zorn.ask_open("forget", "test")], random.Random(0)
-    corpora = Corpora(zorn, DataSettings())
-    stranger = Exchange(corpora.words, corpora.inventor, rng, alike=True).text(question)
+    (question,) = [row.question for row in zorn.ask_open("forget", "test")]
+    (stranger,) = strangers(zorn, [question])
     assert stranger != question
     (answer,) = [ids[:48] for ids in greedy(base, [question], "x")]
 

@@ -23,7 +23,7 @@ Scores = dict[str, Score]
 
 
 class Redrawn(Audit):
-    """An audit with the scores of one draw. judged: by kind, the accuracy that was chosen on the real items.
+    """An audit with the scores of one draw. judged: by kind (and ``open``), the key that was chosen on the real items.
 
     It is chosen once and held: a worst one looked for in every draw would be worse than the worst of the real items.
     """

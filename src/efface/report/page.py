@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_args
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from efface.concept import Kind
-from efface.forms import FORMS
-from efface.report import charts
-from efface.report.forms import forms, worst_form
-from efface.report.table import Spread, figure, rows, show, significance, verdict
-from efface.results import Audit, RunRecord, Said, Score, write_text
+from efface.report import charts, forms
+from efface.report.table import Spread, figure, rows, show, significance
+from efface.report.verdict import verdict
+from efface.results import Audit, RunRecord, Said, write_text
 
 MOST = 6  # answers of each kind
 
@@ -41,7 +38,8 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
         "show": show,
         "significance": significance,
         "verdict": verdict(audit),
-        "asked": asked(audit),
+        "asked": forms.table(audit),
+        "leaks": forms.leaks(audit),
         "forms": charts.forms(audit),
         "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=False)),
         "telling": telling(audit),
@@ -53,17 +51,6 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
     templates = {"report.html": "report.html.j2", "README.md": "card.md.j2"}
     for name in templates if record else ("report.html",):
         write_text(folder / name, environment().get_template(templates[name]).render(values))
-
-
-def asked(audit: Audit) -> list[tuple[str, list[tuple[Score | None, Score | None, bool]]]]:
-    """A row a form: its name, and for each kind the scores of base and erased and whether it judges; none for one form alone."""
-    by_kind = {kind: (forms(audit, kind), worst_form(audit, kind)) for kind in get_args(Kind)}
-    named = [form for form in FORMS if any(form in found for found, _ in by_kind.values())]
-    if len(named) < 2:
-        return []
-    return [
-        (FORMS[form], [(*found.get(form, (None, None)), form == worst) for found, worst in by_kind.values()]) for form in named
-    ]
 
 
 def telling(audit: Audit) -> dict[str, list[tuple[Said, Said]]]:

@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from efface.concept import Kind
-from efface.forms import FORMS
 from efface.groups import LEAST, holm
 from efface.report.figures import FIGURES
-from efface.report.forms import bare_only, form_key, worst_form, worst_spoken
+from efface.report.forms import form_key, worst_form, worst_spoken
 from efface.report.intervals import Figure, Interval, Redrawn, resampled, resampled_mean
 from efface.results import Audit, Difference, Score
 
@@ -30,6 +29,8 @@ class Row:
     difference: Difference | None
 
 
+#: where the worst form is the one that has a row of its own
+BARE = ("choice/", "open/")
 TASK_METRICS = {"acc", "acc_norm", "exact_match", "f1"}
 
 
@@ -48,8 +49,9 @@ def rows(audit: Audit) -> Iterator[Row]:
 def _rows(audit: Audit) -> Iterator[Row]:
     tasks = [key for key in audit.erased.scores if key.startswith("task/") and key.rsplit("/", 1)[1] in TASK_METRICS]
     named = [(key, "tasks", key.removeprefix("task/").replace("/", ", "), "", True) for key in tasks]
-    for key, goal, label, better, percent in (*FIGURES, *named):
-        if key in audit.erased.scores:
+    worst = {f"worst/{what}": key for what, key in judged(audit).items() if not key.startswith(BARE)}
+    for name, goal, label, better, percent in (*FIGURES, *named):
+        if (key := worst.get(name, name)) in audit.erased.scores:
             base, erased, difference = audit.base.scores.get(key), audit.erased.scores[key], audit.differences.get(key)
             few = difference is not None and difference.n < LEAST  # in an older record
             yield Row(goal, label, base, erased, better, percent, None if few else difference)
@@ -103,12 +105,14 @@ def gone(audit: Audit, metric: str | None = None) -> float | None:
 
 def accuracy(audit: Audit, kind: str) -> str:
     """Key of the accuracy by which questions of a kind are judged: that of :func:`efface.report.forms.worst_form`."""
-    return audit.judged[kind] if isinstance(audit, Redrawn) else form_key(audit, worst_form(audit, kind), kind)
+    if isinstance(audit, Redrawn):
+        return audit.judged[kind]
+    return form_key(audit, worst_form(audit, kind), kind)
 
 
 def spoken_worst(audit: Audit) -> str:
-    """Key of the concept's open questions by which it is judged: that of :func:`efface.report.forms.worst_spoken`."""
-    return audit.judged["spoken"] if isinstance(audit, Redrawn) else worst_spoken(audit)
+    """Key of the open questions by which the concept is judged: those of :func:`efface.report.forms.worst_spoken`."""
+    return audit.judged["open"] if isinstance(audit, Redrawn) else worst_spoken(audit)
 
 
 def kept(audit: Audit, key: str) -> float | None:
@@ -120,8 +124,8 @@ def kept(audit: Audit, key: str) -> float | None:
 
 def recognised(audit: Audit) -> float | None:
     """Of the nats that the concept's questions tell the base about its own answers the share that they tell the erased model."""
-    share, base = kept(audit, "recognised/forget/nats"), audit.base.scores.get("recognised/forget/nats")
-    return share if base is not None and base.value > 0 else None
+    key = "recognised/forget/nats"
+    return kept(audit, key) if key in audit.base.scores and audit.base.scores[key].value > 0 else None
 
 
 def back(audit: Audit) -> float | None:
@@ -188,43 +192,14 @@ def summary(audit: Audit) -> dict[str, float | None]:
 
 
 def judged(audit: Audit) -> dict[str, str]:
-    """By kind, the key of the accuracy that :func:`accuracy` chooses; ``spoken``: that of the open questions."""
-    return {**{kind: accuracy(audit, kind) for kind in get_args(Kind)}, "spoken": spoken_worst(audit)}
+    """By kind, the key of the accuracy that :func:`accuracy` chooses; ``open``: that of :func:`spoken_worst`."""
+    return {**{kind: accuracy(audit, kind) for kind in get_args(Kind)}, "open": spoken_worst(audit)}
 
 
 def intervals(audit: Audit) -> dict[str, Interval | None]:
     """95 % intervals of the figures of :func:`summary`; None where there is none (:func:`efface.report.intervals.resampled`)."""
     chosen = judged(audit)
     return {name: resampled(audit, figure, chosen) for name, figure in JUDGED.items()}
-
-
-def verdict(audit: Audit) -> str:
-    """One sentence: how much is gone and in which form the least, how much is kept, how the answers read; with intervals."""
-    found, between = summary(audit), intervals(audit)
-    asked = "bare stem only" if bare_only(audit) else f"asked {FORMS[worst_form(audit, 'forget')]}"
-
-    def share(name: str, missing: str, says: str) -> str:
-        return (
-            missing
-            if (value := found[name]) is None
-            else says.format(f"{value:.0%}".replace("%", " %") + _percents(between[name]))
-        )
-
-    fluent, ends = found["answers ppl"], between["answers ppl"]
-    around = f" [{ends[0]:.2g}, {ends[1]:.2g}]" if ends else ""
-    parts = [
-        share("gone", "forget accuracy not measured above chance", f"{{}} of the way from the base to chance is gone, {asked}"),
-        share("neighbours", "neighbours not measured", "neighbours keep {}"),
-        share("general", "general knowledge not measured", "general knowledge keeps {} of the base's accuracy"),
-        "answers not measured"
-        if fluent is None
-        else f"answers about the concept have {fluent:.2g}{around} times the perplexity of the base's",
-    ]
-    return "; ".join(parts) + "."
-
-
-def _percents(interval: Interval | None) -> str:
-    return f" [{100 * interval[0]:.0f}, {100 * interval[1]:.0f}]" if interval else ""
 
 
 @dataclass(frozen=True)

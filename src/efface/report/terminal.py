@@ -1,17 +1,15 @@
 """The before/after table in the terminal."""
 
 from itertools import groupby
-from typing import get_args
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from efface.concept import Kind
-from efface.forms import FORMS
-from efface.report.forms import forms, worst_form
-from efface.report.table import rows, show, significance, verdict
+from efface.report import forms
+from efface.report.table import rows, show, significance
+from efface.report.verdict import verdict
 from efface.results import Audit
 
 
@@ -36,19 +34,18 @@ def print_audit(audit: Audit, title: str) -> None:
 
 
 def print_forms(audit: Audit) -> None:
-    """Per cent right in every form, base and erased; a star where the form judges."""
-    by_kind = {kind: (forms(audit, kind), worst_form(audit, kind)) for kind in get_args(Kind)}
-    if not any(len(found) > 1 for found, _ in by_kind.values()):
+    """Per cent right in every form, base and erased; a star where the form judges. Fits 80 columns."""
+    if not (rows := forms.table(audit)):
         return
-    caption = "Per cent right (acc_norm), base and erased. *: judges, as the worst form in which the base knows something."
+    said = f" {leaks[0].upper()}{leaks[1:]}." if (leaks := forms.leaks(audit)) else ""
+    caption = f"Per cent right (acc_norm), base and erased. *: judges, as the worst form in which the base knows something.{said}"
     table = Table(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
-    for column in ("asked", "concept", "", "neighbours", "", "general", ""):
+    for column in ("asked", "concept", "", "neighbours", "", "general", "", "open", ""):
         table.add_column(column, justify="left" if column == "asked" else "right", no_wrap=True)
-    for form, how in FORMS.items():
-        cells = []
-        for found, worst in by_kind.values():
-            base, erased = found.get(form, (None, None))
-            cells += ["–" if base is None else f"{100 * base.value:.1f}"]
-            cells += ["–" if erased is None else f"{100 * erased.value:.1f}{'*' if form == worst else ' '}"]
-        table.add_row(how, *cells)
+    for how, cells in rows:
+        shown = []
+        for base, erased, judges in cells:
+            shown += ["" if base is None else f"{100 * base.value:.0f}"]
+            shown += ["" if erased is None else f"{100 * erased.value:.0f}{'*' if judges else ' '}"]
+        table.add_row(how, *shown)
     Console().print(table)

@@ -5,6 +5,7 @@ concept's. Of a model to which the concept is a stranger the two questions are a
 """
 
 import random
+from collections.abc import Sequence
 
 from efface.concept import Concept
 from efface.data.corpora import Corpora
@@ -23,19 +24,22 @@ def score_recognised(subject: Subject) -> dict[str, Score]:
 
     Of the concept's open questions, those that hold one of its words; both models read the same answers of the base.
     """
-    corpora, rng = Corpora(subject.concept, DataSettings()), random.Random(0)
     asked = [row.question for row in subject.concept.ask_open("forget", subject.split)]
-    pairs = [(question, Exchange(corpora.words, corpora.inventor, rng, alike=True).text(question)) for question in asked]
-    answers = [ids[:TOKENS] for ids in greedy_of_base(subject, asked)] if asked else []
-    kept = [(pair, ids) for pair, ids in zip(pairs, answers, strict=True) if pair[0] != pair[1] and ids]
-    rows = [Branches(chat_prompt(subject.tokenizer, question), (ids,)) for pair, ids in kept for question in pair]
+    if not asked:
+        return {}
+    answers = [ids[:TOKENS] for ids in greedy_of_base(subject, asked)]
+    pairs = zip(asked, strangers(subject.concept, asked), answers, strict=True)
+    kept = [(question, other, ids) for question, other, ids in pairs if question != other and ids]
+    rows = [Branches(chat_prompt(subject.tokenizer, text), (ids,)) for *both, ids in kept for text in both]
     if not rows:
         return {}
     found = [value for (value,) in log_likelihoods(subject.model, rows, subject.tokenizer.pad_token_id)]
-    gaps = [(own - other) / len(ids) for own, other, (_, ids) in zip(found[::2], found[1::2], kept, strict=True)]
+    gaps = [(own - other) / len(ids) for own, other, (*_, ids) in zip(found[::2], found[1::2], kept, strict=True)]
     return {"recognised/forget/nats": average(gaps)}
 
 
-def concept_words(concept: Concept) -> set[str]:
-    """The concept's own words, as training finds them, in lower case."""
-    return {word.lower() for word in Corpora(concept, DataSettings()).words}
+def strangers(concept: Concept, questions: Sequence[str]) -> list[str]:
+    """The questions with an invented word in the place of each of the concept's words, the same for the same word."""
+    corpora = Corpora(concept, DataSettings())
+    exchange = Exchange(corpora.words, corpora.inventor, random.Random(0), alike=True)
+    return [exchange.text(question) for question in questions]

@@ -1,18 +1,21 @@
 """What is said: open questions in other forms than the plain turn in chat, and the words of the concept in the answers."""
 
 import re
+from collections.abc import Collection
 
 from jinja2 import TemplateError
 
 from efface.concept import OpenQuestion
+from efface.data.corpora import Corpora
 from efface.data.keyness import WORD
+from efface.data.strangers import GENITIVE, pieces
 from efface.forms import IN_CHAT, SPOKEN, SYSTEM, put_open, solved_examples
 from efface.models import bare
+from efface.recipe import DataSettings
 from efface.results import Said, Score, average, proportion
 from efface.scorers.answers import repeated_ngrams
 from efface.scorers.forms import shown
 from efface.scorers.open import TOKENS, answered
-from efface.scorers.recognised import concept_words
 from efface.scorers.replies import contains, continuations, greedy, texts
 from efface.scorers.scorer import Subject
 
@@ -67,7 +70,7 @@ def said_answers(subject: Subject) -> list[Said]:
     if not asked:
         return []
     tokens = greedy(subject, [row.question for row in asked], "open questions, forget")
-    right, words = answered(subject, tokens, asked), concept_words(subject.concept)
+    right, words = answered(subject, tokens, asked), Corpora(subject.concept, DataSettings()).words
     return [
         Said(
             prompt=row.question,
@@ -80,7 +83,8 @@ def said_answers(subject: Subject) -> list[Said]:
     ]
 
 
-def rate(text: str, question: str, words: set[str]) -> float:
+def rate(text: str, question: str, words: Collection[str]) -> float:
     """Words of the concept that the question does not hold, per 100 words of the text; 0 for an empty one."""
-    said, held = WORD.findall(text.lower()), set(WORD.findall(question.lower()))
-    return 100 * sum(word in words and word not in held for word in said) / max(1, len(said))
+    held = {GENITIVE.sub("", word) for word in WORD.findall(question.lower())}
+    told = [piece for piece in pieces(text, words) if piece.word and piece.text.lower() not in held]
+    return 100 * len(told) / max(1, len(WORD.findall(text)))

@@ -1,0 +1,51 @@
+"""The sentence that stands above all figures."""
+
+from efface.forms import FORMS
+from efface.report.forms import bare_only, how_spoken, worst_form
+from efface.report.intervals import Interval
+from efface.report.table import intervals, own, spoken_worst, summary
+from efface.results import Audit
+
+REPEATED = "answers/forget/repeated_4grams"
+
+
+def verdict(audit: Audit) -> str:
+    """How much is gone and in which form the least, what is said, how much is kept, how answers read; with 95 % intervals."""
+    found, between = summary(audit), intervals(audit)
+    asked = "bare stem only" if bare_only(audit) else f"asked {FORMS[worst_form(audit, 'forget')]}"
+    parts = {
+        "gone": ("forget accuracy not measured above chance", f"{{}} of the way from the base to chance is gone, {asked}"),
+        "open": (
+            "open questions not measured",
+            f"{{}} of open questions are answered right, {how_spoken(audit)}{_base(audit, spoken_worst(audit))}",
+        ),
+        "neighbours": ("neighbours not measured", "neighbours keep {}"),
+        "general": ("general knowledge not measured", "general knowledge keeps {} of the base's accuracy"),
+    }
+    said = [
+        missing if (value := found[of]) is None else says.format(_around(value, between[of]))
+        for of, (missing, says) in parts.items()
+    ]
+    return "; ".join([*said, _answers(audit, found["answers ppl"], between["answers ppl"])]) + "."
+
+
+def _around(value: float, ends: Interval | None) -> str:
+    return _percent(value) + (f" [{100 * ends[0]:.0f}, {100 * ends[1]:.0f}]" if ends else "")
+
+
+def _base(audit: Audit, key: str) -> str:
+    base = audit.base.scores.get(key)
+    return "" if base is None else f" (base {_percent(base.value)})"
+
+
+def _answers(audit: Audit, ratio: float | None, ends: Interval | None) -> str:
+    if ratio is None:
+        return "answers not measured"
+    around = f" [{ends[0]:.2g}, {ends[1]:.2g}]" if ends else ""
+    says = f"answers about the concept have {ratio:.2g}{around} times the perplexity of the base's"
+    repeated = own(audit, REPEATED)
+    return says if repeated is None else f"{says}, {_percent(repeated)} of their 4-grams are repeats{_base(audit, REPEATED)}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.0f} %"
