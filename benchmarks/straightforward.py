@@ -16,7 +16,8 @@ from transformers import DynamicCache, get_scheduler
 from efface.data.collate import Schedule
 from efface.data.text import Text
 from efface.models import bare, teacher
-from efface.recipe import EraseSettings, FluencySettings, Recipe
+from efface.recipe import Recipe
+from efface.settings import EraseSettings, FluencySettings
 
 Personas = tuple[list[int], list[int]]
 

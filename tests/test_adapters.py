@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from efface.adapters import ADAPTER, attach_adapter, read_adapter
 from efface.errors import ModelError
 from efface.models import Loaded, decoder_layers, linear_modules, load, teacher
-from efface.recipe import LoraSettings
+from efface.settings import LoraSettings
 from tests.conftest import ARCHITECTURES
 from tests.test_models import rename
 

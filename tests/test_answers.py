@@ -19,7 +19,7 @@ from efface.errors import TrainingError
 from efface.guidance import end_tokens
 from efface.models import Loaded
 from efface.prompts import chat_prompt
-from efface.recipe import DataSettings, FluencySettings
+from efface.settings import DataSettings, FluencySettings
 from efface.targets import SparseTarget
 from tests.conftest import VOCAB
 from tests.test_data import log_probs

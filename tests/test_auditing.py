@@ -14,13 +14,13 @@ from efface.cli import main
 from efface.concept import Concept
 from efface.errors import EffaceError
 from efface.pipeline import Run, erase
-from efface.recipe import AuditSettings
 from efface.report.table import gone, kept, summary
 from efface.report.verdict import verdict
 from efface.results import Audit, Measured
 from efface.scorers.open import score_leaks
 from efface.scorers.replies import replies
 from efface.scorers.scorer import Subject
+from efface.settings import AuditSettings
 from tests.conftest import tiny_model
 from tests.test_pipeline import SMALL as TINY
 

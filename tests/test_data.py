@@ -13,7 +13,7 @@ from efface.data.text import Text, encode
 from efface.errors import ConceptError
 from efface.models import Loaded, load
 from efface.prompts import prefix
-from efface.recipe import DataSettings, EraseSettings
+from efface.settings import DataSettings, EraseSettings
 from efface.targets import SparseTarget
 from tests.conftest import ARCHITECTURES, VOCAB
 

@@ -14,7 +14,7 @@ from efface.embedded import ALIASES, _gguf, fetch
 from efface.models import load
 from efface.packing import is_packed
 from efface.pipeline import erase
-from efface.recipe import LoraSettings
+from efface.settings import LoraSettings
 from efface.states import without_padding
 
 pytestmark = pytest.mark.slow

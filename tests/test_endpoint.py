@@ -11,9 +11,9 @@ import pytest
 from efface.concept import Concept
 from efface.errors import InputError
 from efface.models import Loaded
-from efface.recipe import AuditSettings
 from efface.scorers.endpoint import score_judged
 from efface.scorers.scorer import Subject
+from efface.settings import AuditSettings
 
 
 @pytest.fixture

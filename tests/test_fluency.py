@@ -21,8 +21,8 @@ from efface.data.text import Text, encode
 from efface.guidance import end_tokens
 from efface.models import Loaded
 from efface.prompts import behind, chat_prompt
-from efface.recipe import DataSettings, FluencySettings
 from efface.scorers.answers import repeated_ngrams
+from efface.settings import DataSettings, FluencySettings
 from tests.conftest import FORGET, RETAIN, VOCAB
 from tests.test_data import store as store
 

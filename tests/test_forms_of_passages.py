@@ -14,7 +14,7 @@ from efface.data.strangers import holds
 from efface.errors import ConceptError
 from efface.models import Loaded
 from efface.prompts import chat_prompt, prefix
-from efface.recipe import DataSettings
+from efface.settings import DataSettings
 from tests.conftest import FORGET, RETAIN
 from tests.test_foreign import PACK as FOREIGN
 

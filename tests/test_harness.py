@@ -13,10 +13,10 @@ from efface.cli import main
 from efface.concept import Concept
 from efface.errors import ConceptError, InputError
 from efface.models import Loaded
-from efface.recipe import AuditSettings
 from efface.scorers.choice import score_choices
 from efface.scorers.harness import export_tasks, score_tasks
 from efface.scorers.scorer import Subject
+from efface.settings import AuditSettings
 from efface.sources import Source, read_source
 
 

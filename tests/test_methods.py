@@ -9,7 +9,8 @@ from efface.data.store import Store
 from efface.data.text import Text
 from efface.methods import elm, make_method
 from efface.models import Loaded
-from efface.recipe import LoraSettings, build_recipe
+from efface.recipe import build_recipe
+from efface.settings import LoraSettings
 
 SMALL = {
     "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5, "forms": 0, "kept": 0, "neighbours": 0},

@@ -13,7 +13,8 @@ from efface.data.neighbours import find_neighbours, has_neighbours, nearest, wri
 from efface.data.store import Store
 from efface.methods import make_method
 from efface.models import Loaded
-from efface.recipe import DataSettings, build_recipe
+from efface.recipe import build_recipe
+from efface.settings import DataSettings
 from tests.test_data import store as store
 from tests.test_foreign import PACK as FOREIGN
 

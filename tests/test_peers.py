@@ -20,7 +20,7 @@ from efface.methods.cir import directions, project_out
 from efface.methods.idk import asked
 from efface.methods.method import look
 from efface.models import Loaded, load, teacher, weights_hash
-from efface.recipe import LoraSettings
+from efface.settings import LoraSettings
 from efface.states import without_padding
 from efface.training import train
 from tests.conftest import FORGET, RETAIN

@@ -4,8 +4,9 @@ import pytest
 
 from efface.errors import InputError, RunError
 from efface.presets import PRESETS
-from efface.recipe import EraseSettings, build_recipe, read_recipe
+from efface.recipe import build_recipe, read_recipe
 from efface.results import RunRecord, read_json
+from efface.settings import EraseSettings
 
 NAMES = {"model": "m", "concept": "c"}
 

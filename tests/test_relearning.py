@@ -11,12 +11,12 @@ from efface.adapters import attach_adapter
 from efface.concept import Concept
 from efface.data.text import Text
 from efface.models import Loaded, load, teacher, weights_hash
-from efface.recipe import AuditSettings, LoraSettings
 from efface.report.table import back, summary
 from efface.results import Audit, Measured, proportion
 from efface.scorers import relearning
 from efface.scorers.relearning import relearn, release, score_relearning
 from efface.scorers.scorer import Subject
+from efface.settings import AuditSettings, LoraSettings
 from tests.test_scorers import student
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])

@@ -12,7 +12,6 @@ from efface.adapters import attach_adapter
 from efface.concept import Concept, Question
 from efface.models import Loaded, teacher
 from efface.prompts import chat_prompt
-from efface.recipe import AuditSettings, LoraSettings
 from efface.results import Answer, Score, average, proportion
 from efface.scorers.answers import score_answers
 from efface.scorers.choice import score_choices
@@ -23,6 +22,7 @@ from efface.scorers.paired import difference
 from efface.scorers.perplexity import held_out
 from efface.scorers.scorer import Subject
 from efface.scorers.shading import shade
+from efface.settings import AuditSettings, LoraSettings
 
 
 def student(llama: Loaded) -> Any:

@@ -11,7 +11,7 @@ from efface.adapters import attach_adapter
 from efface.errors import ModelError
 from efface.models import load
 from efface.packing import is_packed, packed_attention
-from efface.recipe import LoraSettings
+from efface.settings import LoraSettings
 from efface.states import output_head, output_states, require_head, without_padding
 from tests.conftest import ARCHITECTURES
 

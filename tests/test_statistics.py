@@ -13,12 +13,12 @@ import pytest
 from efface.auditing import audit
 from efface.concept import Question
 from efface.groups import holm, redrawn_means, sign_flips, wilson
-from efface.recipe import AuditSettings
 from efface.report.table import intervals, rows, show
 from efface.results import Audit, Difference, Measured, Score, average, proportion
 from efface.scorers.choice import alike
 from efface.scorers.paired import difference
 from efface.scorers.perplexity import perplexity
+from efface.settings import AuditSettings
 
 FOURS = [i // 4 for i in range(80)]
 

@@ -13,7 +13,7 @@ from efface.data.text import Text
 from efface.errors import InputError
 from efface.models import Loaded
 from efface.pipeline import prepare
-from efface.recipe import EraseSettings
+from efface.settings import EraseSettings
 from efface.targets import erased_logprobs, eta_schedule
 
 TEXTS = [Text([5, 6, 7, 8, 9, 10], 1), Text([40, 41, 42], 2), Text(list(range(60, 80)), 4)]

@@ -10,7 +10,7 @@ from efface.data.forms import GAPS
 from efface.data.questions import KINDS
 from efface.data.strangers import holds
 from efface.data.words import concept_words, rarest, subjects
-from efface.recipe import DataSettings
+from efface.settings import DataSettings
 from tests.test_foreign import PACK as FOREIGN
 
 FORGET = [

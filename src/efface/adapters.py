@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 
 from efface.errors import ModelError
 from efface.models import Loaded, and_more, in_one_line, linear_modules
-from efface.recipe import LoraSettings
+from efface.settings import LoraSettings
 
 ADAPTER = "adapter_model.safetensors"
 

@@ -11,10 +11,10 @@ from efface.errors import InputError, ModelError, RunError
 from efface.models import Loaded, load, weights_hash
 from efface.pipeline import Run
 from efface.ranks import require_one_process
-from efface.recipe import AuditSettings
 from efface.report.page import write_report
 from efface.results import Audit, is_run, read_json, write_json
 from efface.scorers.verify import Pair, audit_pair
+from efface.settings import AuditSettings
 from efface.states import require_head
 
 

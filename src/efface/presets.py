@@ -1,4 +1,4 @@
-"""The presets: what differs from the class defaults of :mod:`efface.recipe`, which are the preset ``default``."""
+"""The presets: what differs from the class defaults of :mod:`efface.settings`, which are the preset ``default``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Every setting of an erasure, declared once, and the presets.
+"""A recipe: every setting of an erasure (:mod:`efface.settings`), on top of a preset.
 
 A :class:`Recipe` is what a YAML file, the flags of ``efface erase`` and the Python API all build. The class defaults *are* the
 preset ``default``; ``strangers``, and ``paper`` and ``reference`` (arXiv 2410.02760 and its public code), are differences, in
@@ -8,261 +8,27 @@ preset ``default``; ``strangers``, and ``paper`` and ``reference`` (arXiv 2410.0
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from efface.errors import InputError
 from efface.presets import PRESETS
 from efface.reading import load_yaml, one_line
+from efface.settings import (
+    MAX_SEED,
+    AuditSettings,
+    DataSettings,
+    EraseSettings,
+    FluencySettings,
+    LoraSettings,
+    RetainSettings,
+    Settings,
+    TrainSettings,
+    with_target,
+)
 
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
-
-MAX_SEED = 2**32 - 1  # numpy takes no larger one
-
-
-class Settings(BaseModel):
-    """Base of all settings: frozen; an unknown name is an error, and so is a number that JSON cannot hold."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class LoraSettings(Settings):
-    """The low-rank update (the only weights that are trained)."""
-
-    rank: int = Field(16, ge=0, description="Rank r of the update; 0: train the modules' full weights.")
-    alpha: float = Field(16.0, gt=0, description="Scale: the update is multiplied by alpha / rank.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the adapter's input.")
-    layers: str = Field(
-        "0%-57%",
-        description="Decoder layers with an adapter, counted from 0: 'all', '4-7,12', or a share of the depth, '0%-57%'.",
-    )
-    modules: str = Field(
-        "all", description="Linear modules of these layers: 'all' or names separated by commas ('q_proj,v_proj')."
-    )
-
-
-class EraseSettings(Settings):
-    """The erase term: cross-entropy to what the teacher would say if it had never met the concept."""
-
-    weight: float = Field(2.5, ge=0, description="Weight of the erase term (lambda 1 of the paper).")
-    target: Literal["stranger", "marginal", "tilted", "mixed"] = Field(
-        "marginal",
-        description="stranger: what the teacher predicts where the concept's words are exchanged for invented ones; marginal: "
-        "its mean prediction on the retain texts, whatever the text; tilted: moved from expert to novice (the paper); "
-        "mixed: both.",
-    )
-    action: Literal["erase", "enhance", "random"] = Field(
-        "erase", description="Tilt away from the concept, towards it, or train on a random target (control)."
-    )
-    eta: float = Field(1000.0, ge=0, description="Strength of the tilt.")
-    schedule: Literal["constant", "ramp"] = Field(
-        "ramp", description="eta at every position, or rising from 1 to eta over the positions of a text."
-    )
-    temperature: float = Field(1.0, gt=0, description="Temperature of all teacher log-probabilities before the tilt.")
-    top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
-    personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
-    candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
-    marginal: float = Field(1.0, ge=0, le=1, description="Share of the mean prediction in target mixed.")
-    rare: float = Field(
-        0.001,
-        ge=0,
-        lt=1,
-        description="Target stranger: words that are rarer than this share in other texts are exchanged too, for other ordinary "
-        "ones, so that a text does not tell what it is about; 0: only the concept's own words.",
-    )
-    keyness: float = Field(
-        1.0,
-        ge=0,
-        description="How much more the concept's own words count: a token's loss is weighted by the log ratio of its frequencies "
-        "in forget and retain texts (0.2 to 4) to this power, over the mean of all; 0: all alike.",
-    )
-    resist: float = Field(
-        0.0,
-        ge=0,
-        description="Erase where relearning would lead: the term's gradient is taken after a step of this size of every trained "
-        "weight towards the forget texts; 0: where the weights are.",
-    )
-    float64: bool = Field(False, description="Compute the tilt in double precision.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _target_of_old(cls, settings: Any) -> Any:
-        return with_target(settings)
-
-    @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "EraseSettings":
-        if self.target in ("stranger", "marginal"):
-            if self.action != "erase":
-                raise ValueError(f"action {self.action} needs target tilted, got {self.target}")
-            for name in TILT:
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} does nothing with erase.target {self.target}; say erase.target tilted, or drop it")
-        return self
-
-
-#: settings of the tilted target
-TILT = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "float64")
-
-
-def implied_target(erase: Mapping[str, Any]) -> str | None:
-    """The erase target that settings without one ask for: by action, share of the marginal, or a setting of the tilt."""
-    if erase.get("action", "erase") != "erase":
-        return "tilted"
-    if "marginal" in erase:
-        return {0: "tilted", 1: "marginal"}.get(erase["marginal"], "mixed")
-    return "tilted" if any(name in erase for name in TILT) else None
-
-
-def with_target(erase: Any) -> Any:
-    """Settings of the erase term; those that name no target say by what else they hold which one they mean."""
-    if isinstance(erase, Mapping) and "target" not in erase and (target := implied_target(erase)):
-        return {**erase, "target": target}
-    return erase
-
-
-class RetainSettings(Settings):
-    """The retain term: cross-entropy to the teacher on everything else."""
-
-    weight: float = Field(14.0, ge=0, description="Weight of the retain term (lambda 2 of the paper).")
-    ratio: int = Field(2, gt=0, description="Retain texts for each forget text of a batch.")
-    target: Literal["soft", "hard"] = Field("soft", description="The teacher's distribution, or only its likeliest token.")
-
-
-class FluencySettings(Settings):
-    """The fluency term: cross-entropy on texts that say something about the concept as one who does not know it would."""
-
-    weight: float = Field(3.0, ge=0, description="Weight of the fluency term (lambda 3 of the paper).")
-    source: Literal["strangers", "tilted"] = Field(
-        "tilted",
-        description="strangers: what the teacher answers to questions in which the concept's words are exchanged for invented "
-        "ones, the words put back; tilted: sampled from the tilted teacher.",
-    )
-    target: Literal["soft", "hard"] = Field(
-        "soft", description="The whole erased distribution, before temperature, or only the sampled token."
-    )
-    ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
-    facts: float = Field(
-        0.25, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not on names."
-    )
-    texts: int = Field(192, ge=0, description="Number of sampled texts.")
-    tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
-    eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
-    min_p: float = Field(0.05, ge=0, lt=1, description="Sample only tokens this likely relative to the base's best one; 0: all.")
-    temperature: float = Field(0.7, gt=0, description="Temperature of sampling, after the tilt.")
-    no_repeat: int = Field(4, ge=0, description="Never sample the same so many tokens in a row twice in a text; 0: may happen.")
-    keyness: float = Field(
-        1.0,
-        ge=0,
-        description="How many times the log ratio of a token's frequency in forget and retain texts is taken off its logit while "
-        "sampling; not off tokens of the prompt, nor where it is negative.",
-    )
-    ban_words: bool = Field(False, description="Never sample a word whose keyness is above 3, unless the prompt has it.")
-    brief: int = Field(
-        24,
-        ge=0,
-        description="An answer in chat format ends with the first sentence that is over after so many tokens; 0: where the model "
-        "ends it.",
-    )
-    sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
-    deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
-    train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
-    questions: float = Field(0.5, ge=0, le=1, description="Share of prompts that are questions about the concept's topics.")
-    names: float = Field(
-        0.0, ge=0, le=1, description="Share of these questions that are plain ones about names in the forget texts: Who was …?"
-    )
-    cloze: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="Share of the others that are sentences broken off before a word of the concept, as they stand or with the "
-        "request to complete them; what is left, or all if there are no such sentences, are passages cut anywhere.",
-    )
-
-    @model_validator(mode="after")
-    def _a_deflection_was_not_drawn(self) -> "FluencySettings":
-        if self.train_deflection and self.target == "soft":
-            raise ValueError("train_deflection needs target hard, for that sentence is not sampled")
-        return self
-
-
-class DataSettings(Settings):
-    """Which texts are used and how they are presented."""
-
-    seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything prepared: presentation, personas, sampled texts.")
-    forget_texts: int | None = Field(None, gt=0, description="Use at most so many forget texts; None: all.")
-    retain_texts: int | None = Field(None, gt=0, description="Use at most so many retain texts; None: all.")
-    min_chars: int = Field(50, ge=0, description="A text shorter than this is an error in the pack.")
-    max_chars: int = Field(700, gt=0, description="A text is cut to so many characters.")
-    max_tokens: int = Field(128, gt=1, description="A text is cut to so many tokens.")
-    chat: float = Field(
-        0.4, ge=0, le=1, description="Share of retain texts shown as an answer in the model's chat format, if it has one."
-    )
-    forms: int = Field(
-        0,
-        ge=0,
-        description="In how many forms each forget passage is shown: as it stands, behind other text, as question and answer, in "
-        "chat; retain passages likewise. 0: as passages only.",
-    )
-    kept: int = Field(0, ge=0, description="Answers of the teacher about other things among the retain texts.")
-    neighbours: int = Field(
-        0,
-        ge=0,
-        description="Passages that the teacher writes about neighbours of the concept, where the retain texts have none near it.",
-    )
-    forget_chat: float = Field(0.0, ge=0, le=1, description="The same share of forget texts.")
-    store_top_k: int = Field(
-        128, gt=0, description="Tokens kept for each stored target; the mass of the others is kept as one number."
-    )
-
-
-class TrainSettings(Settings):
-    """Optimisation: handed to transformers.Trainer."""
-
-    steps: int = Field(60, gt=0, description="Optimiser steps.")
-    tokens: int | None = Field(None, gt=0, description="Train on so many target tokens instead of so many steps.")
-    batch_size: int = Field(4, gt=0, description="Forget texts in one forward pass; retain and fluency texts by their ratio.")
-    checkpointing: bool = Field(False, description="Compute activations again in the backward pass: less memory, more time.")
-    accumulation: int = Field(1, gt=0, description="Forward passes for each optimiser step.")
-    lr: float = Field(5e-3, gt=0, description="Peak learning rate of AdamW.")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning-rate schedule.")
-    warmup_steps: int = Field(3, ge=0, description="Steps of linear warm-up.")
-    weight_decay: float = Field(0.0, ge=0, description="AdamW's weight decay.")
-    clip: float = Field(1.0, ge=0, description="Largest gradient norm; 0: no clipping.")
-    checkpoint_steps: int = Field(16, gt=0, description="Write a checkpoint (to resume from) every so many steps.")
-
-
-class AuditSettings(Settings):
-    """What is measured on base and erased model besides the pack's own questions."""
-
-    tasks: tuple[str, ...] = Field((), description="Tasks of the lm-evaluation-harness by name: wmdp_bio, mmlu, …")
-    task_folder: str | None = Field(None, description="Folder with task files of your own for the harness.")
-    fewshot: int = Field(0, ge=0, description="Solved examples before each question of these tasks.")
-    chat: bool = Field(False, description="Ask these tasks in the model's chat format.")
-    limit: int | None = Field(None, gt=0, description="At most so many questions of each task; None: all.")
-    samples: int = Field(8, ge=0, description="Sampled answers to each open question (leak@k); 0: only the greedy one.")
-    judge: str | None = Field(None, description="Model that judges how the answers read (perplexity); None: the base.")
-    depth: bool = Field(True, description="Probe what the layers still hold.")
-    relearn_steps: int = Field(
-        0, ge=0, description="Train for so many steps on a few of the concept's texts, ask again; 0: do not."
-    )
-    relearn_texts: int = Field(10, gt=0, description="How many texts that are.")
-    relearn_lr: float = Field(2e-4, gt=0, description="Learning rate of that training.")
-    endpoint: str | None = Field(
-        None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
-    )
-    endpoint_model: str = Field("default", description="Name of the model at that server.")
-
-    def harmless(self) -> "AuditSettings":
-        """Without what runs code (a folder of tasks) or sends something (a server): for settings that came with a folder."""
-        return self.model_copy(update={"task_folder": None, "endpoint": None})
-
-    @model_validator(mode="after")
-    def _endpoint_holds_no_secret(self) -> "AuditSettings":
-        if (url := urlsplit(self.endpoint or "")).query or "@" in url.netloc:
-            raise ValueError("endpoint: expected a URL without user, password and query; its key goes into $EFFACE_JUDGE_KEY")
-        return self
 
 
 class RecipeSettings(Settings):

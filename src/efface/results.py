@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from efface.errors import RunError, TrainingError
 from efface.groups import LEAST, ends, numbered, redrawn_means, wilson
 from efface.reading import one_line
-from efface.recipe import AuditSettings, Recipe, recorded
+from efface.recipe import Recipe, recorded
+from efface.settings import AuditSettings
 
 
 class _Result(BaseModel):

@@ -29,7 +29,7 @@ from efface.models import Loaded, bare, linear_modules, teacher, weights_hash
 from efface.pipeline import input_hashes, load_model, target_store
 from efface.ranks import require_one_process
 from efface.reading import nested
-from efface.recipe import AuditSettings, merge
+from efface.recipe import merge
 from efface.report.table import summary
 from efface.results import Audit, Measured, read_json, write_json
 from efface.scorers.answers import score_answers
@@ -37,6 +37,7 @@ from efface.scorers.choice import score_choices
 from efface.scorers.forms import score_forms
 from efface.scorers.perplexity import held_out, losses, perplexity, score_perplexity
 from efface.scorers.scorer import Subject
+from efface.settings import AuditSettings
 from efface.training import train
 
 #: setting -> (lowest, highest, logarithmic): what can be varied

@@ -11,8 +11,8 @@ from efface.cli.parse import parse
 from efface.concept import Split
 from efface.errors import InputError
 from efface.finding import find_packs
-from efface.recipe import AuditSettings
 from efface.results import RunRecord, is_run, read_json
+from efface.settings import AuditSettings
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,12 @@ from rich.table import Table
 from efface.cli.parse import parse
 from efface.errors import InputError, TrainingError
 from efface.finding import concept_names, find_packs
-from efface.recipe import AuditSettings, merge, read_recipe
+from efface.recipe import merge, read_recipe
 from efface.report.forms import bare_only
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread
 from efface.results import Audit, read_json, write_json, write_text
+from efface.settings import AuditSettings
 
 #: the figures that fit a terminal; the page has all
 COLUMNS = ("gone", "forget", "open", "neighbours", "neighbours, open", "general", "retain ppl", "answers ppl", "repeated")

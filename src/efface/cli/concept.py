@@ -15,7 +15,7 @@ from efface.cli.parse import Nothing, parse
 from efface.concept import Concept, read_manifest
 from efface.errors import ConceptError
 from efface.finding import builtin_packs, find_pack
-from efface.recipe import DataSettings
+from efface.settings import DataSettings
 from efface.sources import Source
 
 

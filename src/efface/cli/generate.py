@@ -11,8 +11,8 @@ import tyro
 from efface.cli.parse import parse
 from efface.errors import InputError
 from efface.reading import load_yaml, shortened
-from efface.recipe import MAX_SEED
 from efface.results import is_run
+from efface.settings import MAX_SEED
 
 
 @dataclass(frozen=True)

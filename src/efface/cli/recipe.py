@@ -17,7 +17,8 @@ from efface.finding import concept_names, find_packs
 from efface.methods import complete_recipe
 from efface.presets import PRESETS
 from efface.reading import nested
-from efface.recipe import TILT, Recipe, RecipeSettings, implied_target, merge, read_recipe, recorded
+from efface.recipe import Recipe, RecipeSettings, merge, read_recipe, recorded
+from efface.settings import TILT, implied_target
 
 
 @dataclass(frozen=True)

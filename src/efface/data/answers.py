@@ -22,7 +22,7 @@ from efface.errors import TrainingError
 from efface.guidance import end_tokens, plain_generation, sample
 from efface.models import Loaded, bare, teacher
 from efface.prompts import chat_prompt
-from efface.recipe import FluencySettings
+from efface.settings import FluencySettings
 from efface.targets import SparseTarget
 
 BATCH = 32

@@ -13,7 +13,7 @@ from efface.concept import Concept
 from efface.data.keyness import KEY, key_names
 from efface.data.text import Text
 from efface.prompts import chat_prompt, prefix
-from efface.recipe import FluencySettings
+from efface.settings import FluencySettings
 
 ASK = (
     "What do you know about {}?",

@@ -15,7 +15,7 @@ from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
 from efface.data.words import concept_words, rare_words, subjects
 from efface.prompts import chat_prompt
-from efface.recipe import DataSettings
+from efface.settings import DataSettings
 
 #: as few retain passages with a topic leave too little to ask about
 FEW = 50

@@ -25,7 +25,7 @@ from efface.errors import TrainingError
 from efface.guidance import end_tokens, persona_ids, sample_erased
 from efface.models import bare, teacher
 from efface.prompts import prefix
-from efface.recipe import FluencySettings
+from efface.settings import FluencySettings
 from efface.targets import SparseTarget
 
 DEFLECT = (

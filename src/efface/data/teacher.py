@@ -21,7 +21,7 @@ from efface.data.text import Text
 from efface.losses import chunk_size
 from efface.models import bare, teacher
 from efface.prompts import without_prefix
-from efface.recipe import EraseSettings
+from efface.settings import EraseSettings
 from efface.states import output_head, output_states, plain_attention
 from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
 

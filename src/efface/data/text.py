@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.errors import ConceptError
 from efface.prompts import prefix
-from efface.recipe import DataSettings
+from efface.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from efface.errors import InputError
 from efface.methods.method import Method, Seen, look
 from efface.models import Loaded
 from efface.ranks import from_first
-from efface.recipe import Settings
+from efface.settings import Settings
 
 
 class CIR(Method):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from efface.methods.method import Method, Seen
-from efface.recipe import Settings
+from efface.settings import Settings
 
 
 class CircuitBreakers(Method):

@@ -19,7 +19,7 @@ from efface.methods.idk import asked, refusals
 from efface.methods.method import Method, Seen
 from efface.methods.npo import log_ratios, with_reference
 from efface.models import Loaded
-from efface.recipe import Settings
+from efface.settings import Settings
 
 
 class DPO(Method):

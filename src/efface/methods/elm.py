@@ -2,9 +2,10 @@
 
 ``lambda1 * CE(student, p_erased) + lambda2 * CE(student, p) + lambda3 * CE(student, tokens sampled from p_erased)``
 
-``p_erased`` is what the frozen model ``p`` would say if it had never met the concept. The paper tilts ``p`` from an expert to a
-novice (``erase.target`` tilted); preset ``default`` asks ``p`` about a stranger: the concept's words are exchanged for invented
-ones (stranger; :mod:`efface.data.strangers`), in the forget texts as in the questions that the fluency texts answer.
+``p_erased`` is what the frozen model ``p`` would say if it had never met the concept (``erase.target``). The paper tilts ``p``
+from an expert to a novice (tilted). Preset ``default`` takes the mean of ``p`` over the retain texts in the first term (marginal)
+and samples from the tilted ``p``. Preset ``strangers`` asks ``p`` about a stranger, with invented words in the place of the
+concept's (stranger; :mod:`efface.data.strangers`), in the forget texts as in the questions that the fluency texts answer.
 """
 
 import random

@@ -21,7 +21,8 @@ from efface.data.teacher import retain_targets
 from efface.data.text import Text
 from efface.losses import Head, LossTerms, cross_entropy, mean_over_texts
 from efface.models import Loaded, bare, decoder_layers, parse_layers, teacher, wrapped
-from efface.recipe import Recipe, Settings
+from efface.recipe import Recipe
+from efface.settings import Settings
 from efface.states import last_norm, layer_states, output_head
 from efface.targets import SparseTarget
 

@@ -18,7 +18,7 @@ from efface.data.teacher import token_logprobs
 from efface.data.text import Text
 from efface.methods.method import Method, Seen
 from efface.models import Loaded
-from efface.recipe import Settings
+from efface.settings import Settings
 
 
 class NPO(Method):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from efface.methods.method import Method, Seen
 from efface.models import bare, decoder_layers
-from efface.recipe import Settings
+from efface.settings import Settings
 
 
 class RepNoise(Method):

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from efface.methods.method import Method, Seen
-from efface.recipe import Settings
+from efface.settings import Settings
 
 
 class RMU(Method):

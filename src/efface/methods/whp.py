@@ -25,7 +25,7 @@ from efface.data.text import Text
 from efface.methods.method import FineTuning, Method, Seen, likelihood
 from efface.models import Loaded, teacher
 from efface.ranks import processes
-from efface.recipe import Settings
+from efface.settings import Settings
 from efface.states import output_head
 from efface.targets import SparseTarget
 from efface.training import train

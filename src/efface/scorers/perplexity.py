@@ -13,9 +13,9 @@ from efface.groups import LEAST
 from efface.losses import cross_entropy
 from efface.progress import track
 from efface.prompts import chat_prompt
-from efface.recipe import DataSettings
 from efface.results import Score
 from efface.scorers.scorer import Subject
+from efface.settings import DataSettings
 from efface.states import output_head
 from efface.targets import SparseTarget
 

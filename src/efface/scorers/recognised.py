@@ -11,12 +11,12 @@ from efface.concept import Concept
 from efface.data.corpora import Corpora
 from efface.data.strangers import Exchange
 from efface.prompts import chat_prompt
-from efface.recipe import DataSettings
 from efface.results import Score, average
 from efface.scorers.likelihoods import Branches, log_likelihoods
 from efface.scorers.open import TOKENS
 from efface.scorers.replies import greedy_of_base
 from efface.scorers.scorer import Subject
+from efface.settings import DataSettings
 
 
 def score_recognised(subject: Subject) -> dict[str, Score]:

@@ -22,11 +22,12 @@ from efface.data.collate import next_token_example
 from efface.data.text import Text, encode
 from efface.errors import TrainingError
 from efface.methods.method import FineTuning
-from efface.recipe import AuditSettings, DataSettings, LoraSettings, Recipe, TrainSettings
+from efface.recipe import Recipe
 from efface.results import Score, proportion
 from efface.scorers.choice import alike, chance, hits
 from efface.scorers.harness import METRICS, ask
 from efface.scorers.scorer import Subject
+from efface.settings import AuditSettings, DataSettings, LoraSettings, TrainSettings
 from efface.training import train
 
 CUT = DataSettings(min_chars=1)

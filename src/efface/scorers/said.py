@@ -11,13 +11,13 @@ from efface.data.keyness import WORD
 from efface.data.strangers import GENITIVE, pieces
 from efface.forms import IN_CHAT, SPOKEN, SYSTEM, put_open, solved_examples
 from efface.models import bare
-from efface.recipe import DataSettings
 from efface.results import Said, Score, average, proportion
 from efface.scorers.answers import repeated_ngrams
 from efface.scorers.forms import shown
 from efface.scorers.open import TOKENS, answered
 from efface.scorers.replies import contains, continuations, greedy, texts
 from efface.scorers.scorer import Subject
+from efface.settings import DataSettings
 
 #: tokens of an answer in text, which is cut where the next line or question begins
 SHORT = 24

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Split
 from efface.models import Loaded, teacher
-from efface.recipe import AuditSettings
 from efface.results import Score
+from efface.settings import AuditSettings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from efface.embedded import cache_dir
 from efface.errors import ModelError, RunError
 from efface.memory import give_back
 from efface.models import Loaded, load, require_model, weights_hash
-from efface.recipe import AuditSettings
 from efface.results import Audit, Measured, Score, read_json, write_json
 from efface.scorers.answers import score_answers
 from efface.scorers.choice import score_choices
@@ -33,6 +32,7 @@ from efface.scorers.relearning import score_relearning
 from efface.scorers.said import said_answers, score_said
 from efface.scorers.scorer import Scorer, Subject
 from efface.scorers.shading import answer_prompts, shade
+from efface.settings import AuditSettings
 
 SCORERS: tuple[Scorer, ...] = (
     score_choices,
