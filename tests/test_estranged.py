@@ -9,11 +9,11 @@ import torch
 from tokenizers import processors
 
 from efface.concept import Concept
-from efface.data.answers import place_shared
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
 from efface.data.estranged import LIFT, estranged_examples, lift
 from efface.data.forms import Shown
+from efface.data.retold import place_shared
 from efface.data.store import Store
 from efface.data.strangers import Exchange, Inventor, pair, pieces
 from efface.errors import TrainingError

@@ -130,9 +130,6 @@ class FluencySettings(Settings):
         "soft", description="The whole erased distribution, before temperature, or only the sampled token."
     )
     ratio: int = Field(2, gt=0, description="Fluency texts for each forget text of a batch.")
-    facts: float = Field(
-        0.25, ge=0, le=1, description="Source strangers: share of questions about what the forget texts say, not on names."
-    )
     texts: int = Field(192, ge=0, description="Number of sampled texts.")
     tokens: int = Field(96, gt=0, description="Tokens sampled for each text.")
     eta: float | None = Field(6.0, ge=0, description="Strength of the tilt while sampling; None: eta of the erase term.")
@@ -193,6 +190,13 @@ class DataSettings(Settings):
         "chat; retain passages likewise. 0: as passages only.",
     )
     kept: int = Field(0, ge=0, description="Answers of the teacher about other things among the retain texts.")
+    quiz: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the questions about strangers and other things that the teacher writes itself, as in a quiz; "
+        "the others are made from templates.",
+    )
     neighbours: int = Field(
         0,
         ge=0,

@@ -8,9 +8,9 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage, general_passages
-from efface.data.forms import CHARACTERS, GAPS, Forms, Shown
+from efface.data.forms import CHARACTERS, Forms, Shown
 from efface.data.keyness import NAME
-from efface.data.questions import KINDS, questions
+from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
 from efface.data.words import concept_words, rare_words, subjects
@@ -47,7 +47,7 @@ class Corpora:
     @cached_property
     def words(self) -> frozenset[str]:
         """The concept's own words; not those that any question has."""
-        asked = [*GAPS, *(question for kind, _ in KINDS for question in kind)]
+        asked = [question for kind, _ in KINDS for question in kind]
         return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others + asked))
 
     def rare(self, share: float) -> frozenset[str]:
@@ -59,10 +59,10 @@ class Corpora:
         """Makes up words that none of the texts has."""
         return Inventor([passage.text for passage in self.forget], self.others)
 
-    def questions(self, count: int, facts: float, rng: random.Random) -> list[str]:
-        """So many questions about the concept: this share about what its passages say, the others about a name or topic."""
-        of_facts = Forms(self.forget, self.concept.title, (), self.words).requests(round(count * facts), rng)
-        return questions(subjects(self.concept.manifest, self.forget, self.words), count - len(of_facts), rng) + of_facts
+    @cached_property
+    def subjects(self) -> list[str]:
+        """The names and topics of the concept to ask about."""
+        return subjects(self.concept.manifest, self.forget, self.words)
 
     def other_subjects(self, count: int) -> list[str]:
         """So many things to ask about that are not the concept: of every retain passage its topic or a name in it.

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from efface.caches import Ids
-from efface.data.answers import place_shared
 from efface.data.collate import Example
 from efface.data.forms import Shown
+from efface.data.retold import place_shared
 from efface.data.store import Store
 from efface.data.strangers import Exchange, Inventor, Pairing, pair
 from efface.data.teacher import retain_targets, token_logprobs

@@ -34,7 +34,6 @@ SUBJECT = re.compile(
     r"^(?P<subject>[^,;:()\"]{2,60}?) "
     r"(?P<rest>(?:was|were|is|are|had|has|became|ruled|built|led|wrote|lived|stood|wore|made|lies|began) .{8,140})\.$"
 )
-GAPS = ("Which name or word is missing? {} ...", "Complete the sentence: {} ...", "What comes next? {} ...")
 #: characters of a sentence that is shown by itself
 SENTENCE = (30, 220)
 #: words that stand before the place where a sentence is broken off, at least
@@ -132,16 +131,6 @@ class Forms:
         shots = rng.sample(SHOTS, rng.choice((0, 0, 2, 3, 4)))
         solved = "".join(f"{ask} {question} ...\n{reply} {answer}\n\n" for question, answer in shots)
         return Shown(f" {asked[1]}", f"{solved}{ask} {asked[0]}\n{reply}")
-
-    def requests(self, count: int, rng: random.Random) -> list[str]:
-        """So many questions about what the passages say: who or what a sentence is about, which word is missing in it."""
-        found = list[str]()
-        for i in rng.choices(range(len(self.passages)), k=4 * count):
-            if rng.random() < 0.6 and (asked := self._asked(i, rng)) is not None:
-                found.append(asked[0])
-            elif (broken := self._broken(i, rng)) is not None:
-                found.append(rng.choice(GAPS).format(broken[0]))
-        return list(dict.fromkeys(found))[:count]
 
     def _sentence(self, i: int, rng: random.Random) -> str | None:
         return rng.choice(self.sentences[i]) if self.sentences[i] else None

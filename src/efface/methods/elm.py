@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from efface.concept import Concept
-from efface.data.answers import stranger_examples
 from efface.data.collate import TERMS, Example, next_tokens, only_terms
 from efface.data.corpora import training_texts
 from efface.data.estranged import estranged_examples
 from efface.data.fluency import sample_fluency
 from efface.data.keyness import key_words, keyness
+from efface.data.retold import stranger_examples
 from efface.data.store import Store
 from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.data.text import Text

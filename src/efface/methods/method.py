@@ -12,9 +12,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from efface.concept import Concept, Passage
-from efface.data.answers import keep_answering
 from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
 from efface.data.corpora import Corpora, training_texts
+from efface.data.kept import keep_answering
 from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
 from efface.data.teacher import retain_targets
