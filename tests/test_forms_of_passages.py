@@ -82,11 +82,12 @@ def test_what_is_shown_and_what_stands_before_it_give_the_sentence_back() -> Non
     met = Counter[str]()
     for seed in range(40):
         for i, shown in enumerate(forms().draw(9, random.Random(seed), chat=True)):
-            own = sentences(ZORN[i // len(WAYS)])
-            kind = form(shown)
+            passage = ZORN[i // len(WAYS)]
+            own, kind = sentences(passage), form(shown)
             met[kind, shown.begun] += 1
             if kind == "behind":
-                assert shown.body.strip() in own
+                assert passage.text.endswith(shown.body.strip())
+                assert sentences(Passage(text=shown.body.strip()))[0] in own
                 assert shown.body.startswith(" ")
                 assert shown.before in OTHERS or shown.before.startswith("An expert on ")
             elif kind == "completed" and shown.before.startswith("Complete"):
@@ -95,8 +96,8 @@ def test_what_is_shown_and_what_stands_before_it_give_the_sentence_back() -> Non
             elif kind == "completed":
                 assert shown.before.removeprefix("What is missing here? ").removesuffix(" ...") + shown.body in own
             elif kind == "answered" and not shown.begun:
-                assert shown.body in own
-                assert asks_about(shown.before, shown.body)
+                assert passage.text.endswith(shown.body)
+                assert asks_about(shown.before, next(sentence for sentence in own if shown.body.startswith(sentence)))
             elif kind == "answered":
                 assert any(asks_about(shown.before, sentence, shown.body.strip()) for sentence in own)
             elif kind == "questioned":
@@ -209,3 +210,15 @@ def test_texts_to_train_on_are_cut_and_hold_the_passage(llama: Loaded, zorn: Con
 def test_a_passage_that_is_too_short_is_one_line(forms: int, llama: Loaded, zorn: Concept) -> None:
     with pytest.raises(ConceptError, match="characters, expected at least 5000: 'The blue"):
         training_texts(Corpora(zorn, DataSettings(forms=forms, min_chars=5000)), llama.tokenizer)
+
+
+def test_what_stands_before_retain_passages_mentions_the_concept_too() -> None:
+    corpora = Corpora(Concept.load("ancient-egypt"), DataSettings(forms=2))
+    before = [shown.before for shown in corpora.shown("retain", True) if form(shown) == "behind"]
+    own = [text for text in before if holds(text, corpora.words)]
+    assert len(own) > len(before) / 3, "that it came up is no sign of the concept"
+    experts = [text for text in own if text.startswith("An expert on ")]
+    first = [text for text in own if any(passage.text.startswith(text[:-1]) for passage in corpora.forget)]
+    assert experts
+    assert first
+    assert len(own) > len(experts) + len(first), "and the pack's own personas"

@@ -1,6 +1,7 @@
 """The forget and retain corpora: which passages, in which forms, as token ids; and which words are the concept's own."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -8,7 +9,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage, general_passages
-from efface.data.forms import CHARACTERS, Forms, Shown
+from efface.data.forms import CHARACTERS, EXPERT, Forms, Shown
 from efface.data.keyness import NAME
 from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
@@ -82,19 +83,39 @@ class Corpora:
     def shown(self, corpus: Literal["forget", "retain"], chat: bool) -> list[Shown]:
         """The passages of a corpus in ``settings.forms`` forms each; of twice as many retain passages as forget ones, in one."""
         rng, title = random.Random(f"{corpus} {self.settings.seed}"), self.concept.title
-        sentences = [text.split(". ")[0].rstrip(".") + "." for text in self.others]
         if not self.settings.forms:
             return [Shown(passage.text[:CHARACTERS]) for passage in getattr(self, corpus)]
+        others = _beginnings(self.others)
         if corpus == "forget":
-            return Forms(self.forget, title, sentences, self.words).draw(self.settings.forms, rng, chat)
+            return Forms(self.forget, title, others, self.words).draw(self.settings.forms, rng, chat)
         each = 1 if len(self.retain) >= 2 * len(self.forget) else self.settings.forms
-        return Forms(self.retain, "this and that", sentences).draw(each, rng, chat)
+        return Forms(self.retain, "this and that", [*others, *self._about(3 * len(others), rng)]).draw(each, rng, chat)
+
+    def _about(self, count: int, rng: random.Random) -> list[str]:
+        """So many texts that mention the concept, to stand before retain passages: that it came up changes nothing about them.
+
+        Sentences of the forget texts, experts on its names, the pack's expert personas, as many of each.
+        """
+        manifest, sentences = self.concept.manifest, _beginnings([passage.text for passage in self.forget])
+        makes = (
+            lambda: rng.choice(sentences),
+            lambda: EXPERT.format(rng.choice(self.subjects or [manifest.title])),
+            lambda: rng.choice(manifest.personas.expert).format(
+                title=manifest.title, keywords=", ".join(rng.sample(manifest.keywords, min(4, len(manifest.keywords))))
+            ),
+        )
+        return [makes[i % len(makes)]() for i in range(count)]
 
     def drawn(self, corpus: Literal["forget", "retain"], rng: random.Random) -> list[Passage]:
         """The passages of a corpus, or as many of them as the settings allow."""
         passages = self.concept.texts(corpus, "train")
         most = self.settings.forget_texts if corpus == "forget" else self.settings.retain_texts
         return passages if most is None or most >= len(passages) else rng.sample(passages, most)
+
+
+def _beginnings(texts: Sequence[str]) -> list[str]:
+    """The first sentence of each text."""
+    return [text.split(". ")[0].rstrip(".") + "." for text in texts]
 
 
 def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Text], list[Text]]:

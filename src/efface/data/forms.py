@@ -34,6 +34,10 @@ SUBJECT = re.compile(
     r"^(?P<subject>[^,;:()\"]{2,60}?) "
     r"(?P<rest>(?:was|were|is|are|had|has|became|ruled|built|led|wrote|lived|stood|wore|made|lies|began) .{8,140})\.$"
 )
+#: makes an expert of who writes what follows
+EXPERT = "An expert on {} writes:"
+#: share of what stands behind such a sentence about its own topic, of all that stands behind something
+OWN_EXPERT = 0.25
 #: characters of a sentence that is shown by itself
 SENTENCE = (30, 220)
 #: words that stand before the place where a sentence is broken off, at least
@@ -60,7 +64,11 @@ class Shown:
 
 
 class Forms:
-    """Shows the passages of a corpus. words: of the concept, before which its sentences are broken off; without, any name."""
+    """Shows the passages of a corpus.
+
+    others: texts that may stand before a passage. words: of the concept, before which its sentences are broken off; without, any
+    name.
+    """
 
     def __init__(self, passages: Sequence[Passage], title: str, others: Sequence[str], words: Collection[str] = ()) -> None:
         self.passages, self.title, self.others, self.words = list(passages), title, list(others), words
@@ -95,12 +103,12 @@ class Forms:
         return Shown(self.passages[i].text[:CHARACTERS], f"Write a short text {about}.", chat=True)
 
     def behind(self, i: int, rng: random.Random) -> Shown | None:
-        """A sentence behind one about something else, or behind what makes an expert of its author."""
+        """From a sentence on, behind one about something else, or behind what makes an expert of its author."""
         if (sentence := self._sentence(i, rng)) is None:
             return None
-        expert = f"An expert on {self.passages[i].topic or self.title} writes:"
-        other = rng.choice(self.others) if self.others and rng.random() < 0.5 else expert
-        return Shown(f" {sentence}", other)
+        own = not self.others or rng.random() < OWN_EXPERT
+        before = EXPERT.format(self.passages[i].topic or self.title) if own else rng.choice(self.others)
+        return Shown(f" {self._from(i, sentence)}", before)
 
     def completed(self, i: int, rng: random.Random) -> Shown | None:
         """A sentence to complete in chat, the answer begun or only its end."""
@@ -112,13 +120,13 @@ class Forms:
         return Shown(f" {rest}", f"What is missing here? {begun} ...", "It is", chat=True)
 
     def answered(self, i: int, rng: random.Random) -> Shown | None:
-        """A question about a sentence in chat, answered with the sentence or with what it asks for."""
+        """A question about a sentence in chat, answered with what it asks for or with the passage from the sentence on."""
         if (asked := self._asked(i, rng)) is None:
             return None
         question, answer, sentence = asked
         if rng.random() < 0.5:
             return Shown(f" {answer}", question, rng.choice(("The answer is", "Answer:", "It is")), chat=True)
-        return Shown(sentence, question, chat=True)
+        return Shown(self._from(i, sentence), question, chat=True)
 
     def questioned(self, i: int, rng: random.Random) -> Shown | None:
         """A question and its answer in plain text, by itself or behind solved examples."""
@@ -134,6 +142,10 @@ class Forms:
 
     def _sentence(self, i: int, rng: random.Random) -> str | None:
         return rng.choice(self.sentences[i]) if self.sentences[i] else None
+
+    def _from(self, i: int, sentence: str) -> str:
+        text = self.passages[i].text
+        return text[text.index(sentence) :][:CHARACTERS].rstrip()
 
     def _broken(self, i: int, rng: random.Random) -> tuple[str, str] | None:
         """A sentence before and from a word of the concept on; of other texts, from a name or else any word on."""
