@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check bench packs methods ablation clean
+.PHONY: demo test check bench packs strangers methods ablation clean
 
 demo: $(READY)
 	$(BIN)/efface erase smollm2-135m ancient-egypt --to runs/demo --overwrite
@@ -22,7 +22,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench
 
-packs methods ablation: $(READY)
+packs strangers methods ablation: $(READY)
 	$(BIN)/python -m benchmarks.tables $@
 
 $(READY): pyproject.toml constraints.txt

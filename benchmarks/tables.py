@@ -1,8 +1,9 @@
 """The tables of docs/results.md and docs/recipe.md, printed and drawn.
 
 ``make packs``: the default recipe on three packs with three seeds. ``make methods``: every method and preset on the first pack,
-as many trained tokens as the default has. ``make ablation``: the default with one part changed at a time. Runs are made once, in
-``runs/packs``, ``runs/methods`` and ``runs/ablation``, and are judged on the test questions. With ``--print`` only those are
+as many trained tokens as the default has. ``make strangers``: preset ``strangers`` beside the default, on the packs and on one of
+foreign making. ``make ablation``: the default with one part changed at a time. Runs are made once, in ``runs/`` and the name of
+the table, and are judged on the test questions. With ``--print`` only those are
 shown that are there, or whose scores are in ``benchmarks/records``; ``--keep`` puts them there.
 """
 
@@ -24,6 +25,8 @@ from efface.report.table import gone, kept, spread
 from efface.results import Audit
 
 MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
+#: what an outsider would bring: encyclopaedia paragraphs, unrelated sentences to keep; no recipe was tuned on it
+FOREIGN = "benchmarks/foreign/american-civil-war"
 #: target tokens of every other method's run, by seed: what the default recipe had when the first of them were made
 TOKENS = (111_824, 110_674, 110_989)
 #: what is changed, by the name of its run
@@ -48,6 +51,14 @@ def packs() -> Iterator[tuple[str, Path, Recipe]]:
         for pack in PACKS:
             settings = {"model": MODEL, "concept": pack, "seed": seed, "data": {"seed": seed}}
             yield pack, Path("runs/packs") / f"{pack}-{seed}", complete_recipe(settings)
+
+
+def strangers() -> Iterator[tuple[str, Path, Recipe]]:
+    """Row, folder and recipe of every run: preset strangers and the default, on all packs and on one of foreign making."""
+    for preset in ("strangers", "default"):
+        for pack in (*PACKS, FOREIGN):
+            name, settings = Path(pack).name, {"model": MODEL, "concept": pack, "preset": preset}
+            yield f"{name}, {preset}", Path("runs/strangers") / f"{name}-{preset}", complete_recipe(settings)
 
 
 def ablation() -> Iterator[tuple[str, Path, Recipe]]:
@@ -108,7 +119,7 @@ def bases(found: dict[str, list[Audit]]) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"packs": packs, "methods": methods, "ablation": ablation}
+TABLES = {"packs": packs, "strangers": strangers, "methods": methods, "ablation": ablation}
 
 if __name__ == "__main__":
     asked = [argument for argument in sys.argv[1:] if argument not in ("--print", "--keep")]

@@ -1,6 +1,5 @@
 """Erase examples: what the frozen model predicts at the same place of the text about a stranger."""
 
-import math
 import random
 from typing import Any
 
@@ -11,11 +10,11 @@ from tokenizers import processors
 from efface.concept import Concept
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
-from efface.data.estranged import LIFT, estranged_examples, lift
+from efface.data.estranged import estranged_examples
 from efface.data.forms import Shown
 from efface.data.retold import place_shared
 from efface.data.store import Store
-from efface.data.strangers import Exchange, Inventor, pair, pieces
+from efface.data.strangers import Inventor, pair, pieces
 from efface.errors import TrainingError
 from efface.methods import make_method
 from efface.models import Loaded
@@ -51,7 +50,7 @@ def strange(text: str) -> str:
 
 
 def examples(loaded: Loaded, store: Store, shown: list[Shown], inventor: Inventor | None = None, **changes: Any) -> list[Example]:
-    settings = {"most": 200, "k": VOCAB, "seed": 0, "ordinary": (), "inventor": inventor or Renamer(), **changes}
+    settings = {"most": 200, "k": VOCAB, "seed": 0, "inventor": inventor or Renamer(), **changes}
     return estranged_examples(loaded, store, shown, WORDS, **settings)
 
 
@@ -71,7 +70,6 @@ def test_targets_are_the_frozen_models_predictions_in_the_text_about_a_stranger(
 
         context = shown.context(tokenizer, strange)
         exact = log_probs(llama.model, context + tokenizer(strange(shown.body))["input_ids"]).exp()
-        known = log_probs(llama.model, text.ids)[text.start - 1 : -1]
         whole = pieces(shown.body, WORDS)
         paired = pair(tokenizer, whole, ["Vaifam" if piece.word else piece.text for piece in whole])
         places = dict(paired.first) | dict(paired.shared)
@@ -79,41 +77,15 @@ def test_targets_are_the_frozen_models_predictions_in_the_text_about_a_stranger(
         assert len(target) == len(paired.ids) - skipped
         for i in range(len(target)):
             if (there := places.get(i + skipped)) is not None:
-                expected, token = exact[len(context) + there - 1], text.ids[text.start + i]
+                expected = exact[len(context) + there - 1]
                 torch.testing.assert_close(dense(target, i), expected, atol=1e-5, rtol=1e-4)
                 assert target.tail[i].item() == pytest.approx(0, abs=1e-5)
-                gained = (known[i, token] - expected[token].log()).item()
-                assert values[i].item() == pytest.approx(min(max(gained, LIFT[0]), LIFT[1]), abs=1e-3)
+                assert (values[i] == 1).all()
             else:  # inside of a word, or letters that are cut another way there
                 assert target.logprobs[i].exp().sum() == 0
                 assert (values[i] == 0).all()
         named = [i - skipped for i, _ in paired.first]
         assert any(values[i] > 0 for i in named if i >= 0) or max(named) < 0
-
-
-def test_a_token_counts_by_what_knowing_the_concept_adds() -> None:
-    target = SparseTarget(
-        torch.tensor([[3, 4], [3, 4], [3, 4], [3, 4]]), torch.log(torch.tensor([[0.5, 0.5]] * 4)), torch.zeros(4)
-    )
-    known = torch.log(torch.tensor([0.9, 0.25, 0.5 * math.exp(2), 0.1]))
-    found = lift(target, torch.tensor([3, 3, 4, 9]), known)
-    expected = [math.log(0.9 / 0.5), 0, 2, math.inf]  # a token that the target does not list
-    assert found.tolist() == pytest.approx([min(max(value, LIFT[0]), LIFT[1]) for value in expected])
-
-
-def test_rare_ordinary_words_are_exchanged_for_others_of_the_texts(store: Store, llama: Loaded) -> None:
-    text = "The tower of Zorn shook in the cold wind."
-    inventor = Inventor([text], ["Bread is made of flour, and the train leaves the station."])
-    exchange = Exchange(WORDS, inventor, random.Random(0), alike=False, ordinary={"tower", "wind"})
-    pairs = [(piece.text, new) for piece, new in zip(exchange.pieces(text), exchange(text), strict=True) if piece.word]
-    assert [old for old, _ in pairs] == ["tower", "Zorn", "wind"]
-    others = {"bread", "made", "flour", "train", "leaves", "station", "and", "the"}
-    assert {pairs[0][1], pairs[2][1]} <= others
-    assert pairs[1][1].lower() not in others | {"zorn"}
-
-    few, many = (examples(llama, store, [Shown(text)], ordinary=words, inventor=inventor)[0] for words in ((), {"tower", "wind"}))
-    assert few.text == many.text
-    assert not torch.equal(few.target.logprobs, many.target.logprobs)
 
 
 @pytest.mark.parametrize("most", [3, 5, 11])
@@ -150,7 +122,7 @@ def test_a_text_without_a_word_of_the_concept_keeps_its_prediction(store: Store,
         for i in range(len(example.target)):
             torch.testing.assert_close(dense(example.target, i), exact[i], atol=1e-5, rtol=1e-4)
         assert example.values is not None
-        assert (example.values == LIFT[0]).all(), "knowing the concept adds nothing"
+        assert (example.values == 1).all()
 
 
 def test_every_occurrence_is_another_stranger(store: Store, llama: Loaded) -> None:

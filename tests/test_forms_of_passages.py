@@ -9,7 +9,7 @@ import pytest
 
 from efface.concept import Concept, Passage
 from efface.data.corpora import Corpora, training_texts
-from efface.data.forms import CHAT, SHOTS, WAYS, Forms, Shown
+from efface.data.forms import CHAT, FREE, SHOTS, WAYS, Forms, Shown
 from efface.data.strangers import holds
 from efface.errors import ConceptError
 from efface.models import Loaded
@@ -36,7 +36,8 @@ def form(shown: Shown) -> str:
     """Which form this is, by its looks."""
     if shown.chat:
         begins = {"Write a short text": "asked_for", "Complete the sentence": "completed", "What is missing here": "completed"}
-        return next((name for begin, name in begins.items() if shown.before.startswith(begin)), "answered")
+        asked = "replied" if shown.begun else "answered"
+        return next((name for begin, name in begins.items() if shown.before.startswith(begin)), asked)
     if not shown.before:
         return "passage"
     return "questioned" if shown.before.endswith(("\nAnswer:", "\nA:", "\n-")) else "behind"
@@ -95,10 +96,10 @@ def test_what_is_shown_and_what_stands_before_it_give_the_sentence_back() -> Non
                 assert shown.begun + shown.body in own
             elif kind == "completed":
                 assert shown.before.removeprefix("What is missing here? ").removesuffix(" ...") + shown.body in own
-            elif kind == "answered" and not shown.begun:
+            elif kind == "answered":
                 assert passage.text.endswith(shown.body)
                 assert asks_about(shown.before, next(sentence for sentence in own if shown.body.startswith(sentence)))
-            elif kind == "answered":
+            elif kind == "replied":
                 assert any(asks_about(shown.before, sentence, shown.body.strip()) for sentence in own)
             elif kind == "questioned":
                 question = shown.before.rpartition("\n")[0].rpartition("\n\n")[2].partition(" ")[2]
@@ -106,7 +107,7 @@ def test_what_is_shown_and_what_stands_before_it_give_the_sentence_back() -> Non
                     asks_about(question, sentence, shown.body.strip()) for sentence in own
                 )
     assert len({kind for kind, _ in met}) == len(WAYS)
-    assert min(met.values()) > 3
+    assert min(met.values()) > 2
 
 
 def asks_about(question: str, sentence: str, answer: str = "") -> bool:
@@ -169,7 +170,10 @@ def test_forget_and_retain_passages_come_in_the_same_proportions(name: str, chat
     """A form as such says nothing about the concept: no share differs by more than sampling makes it differ."""
     corpora = Corpora(Concept.load(name), DataSettings(forms=2))
     forget, retain = (Counter(map(form, corpora.shown(corpus, chat))) for corpus in ("forget", "retain"))
-    assert set(forget) == set(retain) == {way for way in WAYS if chat or way not in CHAT}
+    assert set(retain) == {way for way in WAYS if chat or way not in CHAT}
+    for way in FREE:  # what is said of the concept there, the fluency texts say
+        del retain[way]
+    assert set(forget) == set(retain)
     n, m = forget.total(), retain.total()
     for way in forget:
         share = (forget[way] + retain[way]) / (n + m)

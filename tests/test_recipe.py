@@ -103,12 +103,13 @@ def test_what_does_nothing_with_the_target_is_one_line(erase: dict[str, object])
 )
 def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: dict[str, object], target: str) -> None:
     settings = build_recipe({**NAMES, "preset": "reference", "erase": {"temperature": 1.0, "float64": False}}).model_dump()
-    for name in ("target", "rare", "marginal"):
+    for name in ("target", "marginal"):
         del settings["erase"][name]
     settings["erase"].update(was)
-    for section, names in {"fluency": ("source",), "data": ("forms", "kept", "neighbours")}.items():
+    for section, names in {"fluency": ("source",), "data": ("forms", "kept", "quiz", "neighbours")}.items():
         for name in names:
             del settings[section][name]
+    settings["erase"]["rare"], settings["fluency"]["facts"] = 0.001, 0.25  # were settings for a day
     record = RunRecord.model_validate(
         {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": [], "recipe": settings}
     )

@@ -14,14 +14,13 @@ from efface.data.corpora import Corpora
 from efface.data.kept import keep_answering
 from efface.data.questions import questions
 from efface.data.quiz import about_concept, about_others
-from efface.data.retold import Asked, about_strangers, put_back, stranger_examples, without_repeats
+from efface.data.retold import Asked, about_strangers, put_back, stranger_examples
 from efface.data.store import Store
 from efface.data.strangers import holds
 from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.prompts import chat_prompt
 from efface.settings import DataSettings, FluencySettings
-from efface.targets import SparseTarget
 from tests.conftest import VOCAB
 from tests.test_data import log_probs
 from tests.test_data import store as store
@@ -102,28 +101,6 @@ def test_a_word_with_a_genitive_is_put_back_as_it_is_written(zorn: Concept) -> N
     corpora = Corpora(zorn, DataSettings())
     for row in about_strangers(["What is Zorn's tower?", "Is Zorn’s tower old?"], corpora, random.Random(0)):
         assert dict(row.made).keys() >= {"Zorn"}
-
-
-@pytest.mark.parametrize("n", [2, 3, 4])
-def test_what_would_complete_a_repetition_is_forbidden_and_nothing_else(n: int) -> None:
-    rng, generator = random.Random(n), torch.Generator().manual_seed(n)
-    ids = [rng.randrange(3) for _ in range(60)]
-    logits = torch.randn(60, 6, generator=generator).log_softmax(-1)
-    target = SparseTarget.from_logprobs(logits, 4)
-    kept = target.logprobs.clone()
-    got = without_repeats(target, ids, n)
-    assert torch.equal(target.logprobs, kept), "the given target stays as it is"
-    torch.testing.assert_close(got.logprobs.exp().sum(-1) + got.tail, torch.ones(60))
-    forbidden = 0
-    for i in range(60):
-        earlier = {tuple(ids[j : j + n]) for j in range(i - n + 1)}
-        repeats = [i >= n - 1 and (*ids[i - n + 1 : i], token) in earlier for token in target.ids[i].tolist()]
-        assert (got.logprobs[i] == -torch.inf).tolist() == repeats
-        forbidden += sum(repeats)
-        left = [place for place, repeated in enumerate(repeats) if not repeated]
-        ratios = (got.logprobs - target.logprobs)[i, left]
-        assert torch.allclose(ratios, ratios[:1].expand(len(left))), "what is left keeps its proportions"
-    assert forbidden > 20
 
 
 @pytest.fixture
@@ -221,9 +198,7 @@ def test_the_target_is_what_the_frozen_model_says_of_the_stranger(
         place = i if i < named[0] else end if i > named[-1] else None
         if place is not None:  # from the beginning, or from the end
             dense = torch.zeros(VOCAB, dtype=torch.float64).index_add(0, target.ids[i].long(), target.logprobs[i].double().exp())
-            repeated = exact[place].clone()
-            repeated[dense == 0] = 0  # what would say the same four tokens again
-            torch.testing.assert_close(dense, repeated / repeated.sum(), atol=1e-4, rtol=1e-3)
+            torch.testing.assert_close(dense, exact[place], atol=1e-4, rtol=1e-3)
             counted += 1
     assert counted > 10
 

@@ -27,6 +27,8 @@ from efface.settings import (
     with_target,
 )
 
+#: settings that were, by section
+GONE = {"erase": ("rare",), "fluency": ("facts",)}
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
 
@@ -107,8 +109,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a finished run or search, whole: those that the version that wrote them did not have are what it did."""
-    return merge(BEFORE, settings)
+    """The settings of a finished run or search, whole: those that the version that wrote them did not have are what it did.
+
+    Settings that are no more are left out.
+    """
+    whole = merge(BEFORE, settings)
+    for section, gone in GONE.items():
+        if isinstance(of := whole.get(section), Mapping):
+            whole[section] = {name: value for name, value in of.items() if name not in gone}
+    return whole
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -52,13 +52,6 @@ class EraseSettings(Settings):
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
     candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
     marginal: float = Field(1.0, ge=0, le=1, description="Share of the mean prediction in target mixed.")
-    rare: float = Field(
-        0.001,
-        ge=0,
-        lt=1,
-        description="Target stranger: words that are rarer than this share in other texts are exchanged too, for other ordinary "
-        "ones, so that a text does not tell what it is about; 0: only the concept's own words.",
-    )
     keyness: float = Field(
         1.0,
         ge=0,

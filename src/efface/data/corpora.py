@@ -14,7 +14,7 @@ from efface.data.keyness import NAME
 from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
-from efface.data.words import concept_words, rare_words, subjects
+from efface.data.words import concept_words, subjects
 from efface.prompts import chat_prompt
 from efface.settings import DataSettings
 
@@ -51,10 +51,6 @@ class Corpora:
         asked = [question for kind, _ in KINDS for question in kind]
         return frozenset(concept_words(self.concept.manifest, [passage.text for passage in self.forget], self.others + asked))
 
-    def rare(self, share: float) -> frozenset[str]:
-        """Words of the forget texts, in lower case, that are rarer than this share in the others."""
-        return frozenset(rare_words([passage.text for passage in self.forget], self.others, share) if share else ())
-
     @cached_property
     def inventor(self) -> Inventor:
         """Makes up words that none of the texts has."""
@@ -81,13 +77,16 @@ class Corpora:
         return found[:count]
 
     def shown(self, corpus: Literal["forget", "retain"], chat: bool) -> list[Shown]:
-        """The passages of a corpus in ``settings.forms`` forms each; of twice as many retain passages as forget ones, in one."""
+        """The passages of a corpus in ``settings.forms`` forms each; of twice as many retain passages as forget ones, in one.
+
+        Forget passages not as free answers in chat: what is to be said there, the fluency texts say.
+        """
         rng, title = random.Random(f"{corpus} {self.settings.seed}"), self.concept.title
         if not self.settings.forms:
             return [Shown(passage.text[:CHARACTERS]) for passage in getattr(self, corpus)]
         others = _beginnings(self.others)
         if corpus == "forget":
-            return Forms(self.forget, title, others, self.words).draw(self.settings.forms, rng, chat)
+            return Forms(self.forget, title, others, self.words).draw(self.settings.forms, rng, chat, free=False)
         each = 1 if len(self.retain) >= 2 * len(self.forget) else self.settings.forms
         return Forms(self.retain, "this and that", [*others, *self._about(3 * len(others), rng)]).draw(each, rng, chat)
 

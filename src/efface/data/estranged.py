@@ -4,7 +4,6 @@ import random
 from collections.abc import Collection, Sequence
 
 import torch
-from torch import Tensor
 
 from efface.caches import Ids
 from efface.data.collate import Example
@@ -12,14 +11,11 @@ from efface.data.forms import Shown
 from efface.data.retold import place_shared
 from efface.data.store import Store
 from efface.data.strangers import Exchange, Inventor, Pairing, pair
-from efface.data.teacher import retain_targets, token_logprobs
+from efface.data.teacher import retain_targets
 from efface.data.text import Text
 from efface.errors import TrainingError
 from efface.models import Loaded
 from efface.targets import SparseTarget
-
-#: least and most that a token counts, in nats
-LIFT = (0.2, 4.0)
 
 
 def estranged_examples(
@@ -27,7 +23,6 @@ def estranged_examples(
     store: Store,
     shown: Sequence[Shown],
     words: Collection[str],
-    ordinary: Collection[str],
     inventor: Inventor,
     *,
     most: int,
@@ -36,15 +31,14 @@ def estranged_examples(
 ) -> list[Example]:
     """The texts with the frozen model's distribution at the same place of the text about a stranger.
 
-    Each word is exchanged for another one at each occurrence, so that nothing can be copied: those of the concept (``words``) for
-    invented ones, ``ordinary`` ones for others. At the first token of such a word the target is what the model expects where the
-    other word begins; its further tokens have none. most: tokens of a text. values ``[n, 1]``: :func:`lift`, or 0 without
-    a target.
+    Each of the concept's words is exchanged for another invented one at each occurrence, so that nothing can be copied. At the
+    first token of such a word the target is what the model expects where the other word begins; its further tokens have none.
+    most: tokens of a text. values ``[n, 1]``: 1, or 0 without a target.
     """
     rng, tokenizer = random.Random(seed), loaded.tokenizer
     rows, strange = list[tuple[Ids, Pairing]](), list[Text]()
     for one in shown:
-        exchange = Exchange(words, inventor, rng, alike=False, ordinary=ordinary)
+        exchange = Exchange(words, inventor, rng, alike=False)
         pairing = _cut(pair(tokenizer, exchange.pieces(one.body), exchange(one.body)), most)
         ours, theirs = one.context(tokenizer), one.context(tokenizer, exchange.text)
         if not ours:  # the first token is context
@@ -56,9 +50,7 @@ def estranged_examples(
         raise TrainingError("no forget text is long enough to train on; try a larger data.max_tokens")
     texts, pad = [Text(context + pairing.ids, len(context)) for context, pairing in rows], tokenizer.pad_token_id
     soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
-    known = token_logprobs(loaded.model, store, texts, pad)
-    pairings = [pairing for _, pairing in rows]
-    return [_example(*row) for row in zip(texts, pairings, soft, known, strict=True)]
+    return [_example(text, pairing, of) for text, (_, pairing), of in zip(texts, rows, soft, strict=True)]
 
 
 def _cut(pairing: Pairing, most: int) -> Pairing:
@@ -73,7 +65,7 @@ def _later(pairing: Pairing) -> Pairing:
     return Pairing(pairing.ids[1:], pairing.strange[1:], shared, first, tuple(a - 1 for a in pairing.inner if a))
 
 
-def _example(text: Text, pairing: Pairing, soft: SparseTarget, known: Tensor) -> Example:
+def _example(text: Text, pairing: Pairing, soft: SparseTarget) -> Example:
     count, width = len(pairing.ids), soft.ids.shape[1]
     target = SparseTarget(
         torch.arange(width, dtype=torch.int32).repeat(count, 1), torch.full((count, width), -torch.inf), torch.ones(count)
@@ -82,15 +74,4 @@ def _example(text: Text, pairing: Pairing, soft: SparseTarget, known: Tensor) ->
     if places := [*pairing.shared, *pairing.first]:
         place_shared(target, places, soft)
         weights[[place for place, _ in places]] = 1.0
-    weights *= lift(target, torch.tensor(pairing.ids), known)
     return Example(text, target, weights[:, None])
-
-
-def lift(target: SparseTarget, ids: Tensor, known: Tensor) -> Tensor:
-    """Nats by which the frozen model finds each token likelier where it knows the concept than in the target, within limits.
-
-    known: log-probability of each token ``[n]`` in the text as it stands.
-    """
-    listed = torch.where(target.ids == ids[:, None], target.logprobs, -torch.inf).amax(-1)
-    least, most = LIFT
-    return (known - listed).clamp(least, most)

@@ -82,9 +82,12 @@ class Forms:
         ]
         return [tuple(s for s in of if not self.words or holds(s, self.words)) for of in found]
 
-    def draw(self, each: int, rng: random.Random, chat: bool) -> list[Shown]:
-        """Every passage in so many forms, no form of a passage twice if there are enough. chat: the model has a chat format."""
-        ways = [way for way in WAYS if chat or way not in CHAT]
+    def draw(self, each: int, rng: random.Random, chat: bool, free: bool = True) -> list[Shown]:
+        """Every passage in so many forms, no form of a passage twice if there are enough.
+
+        chat: the model has a chat format. free: free answers in it too.
+        """
+        ways = [way for way in WAYS if (chat or way not in CHAT) and (free or way not in FREE)]
         shown = []
         for i in range(len(self.passages)):
             order = sorted(ways, key=lambda way: rng.random() ** (1 / WAYS[way]), reverse=True)
@@ -119,13 +122,18 @@ class Forms:
             return Shown(f" {rest}", f"Complete the sentence: {begun}", begun, chat=True)
         return Shown(f" {rest}", f"What is missing here? {begun} ...", "It is", chat=True)
 
-    def answered(self, i: int, rng: random.Random) -> Shown | None:
-        """A question about a sentence in chat, answered with what it asks for or with the passage from the sentence on."""
+    def replied(self, i: int, rng: random.Random) -> Shown | None:
+        """A question about a sentence in chat, answered with what it asks for."""
         if (asked := self._asked(i, rng)) is None:
             return None
-        question, answer, sentence = asked
-        if rng.random() < 0.5:
-            return Shown(f" {answer}", question, rng.choice(("The answer is", "Answer:", "It is")), chat=True)
+        question, answer, _ = asked
+        return Shown(f" {answer}", question, rng.choice(("The answer is", "Answer:", "It is")), chat=True)
+
+    def answered(self, i: int, rng: random.Random) -> Shown | None:
+        """A question about a sentence in chat, answered with the passage from the sentence on."""
+        if (asked := self._asked(i, rng)) is None:
+            return None
+        question, _, sentence = asked
         return Shown(self._from(i, sentence), question, chat=True)
 
     def questioned(self, i: int, rng: random.Random) -> Shown | None:
@@ -173,5 +181,7 @@ class Forms:
 
 
 #: how often each form is drawn
-WAYS = {"passage": 3.0, "asked_for": 1.5, "behind": 2.0, "completed": 3.0, "answered": 2.5, "questioned": 3.0}
-CHAT = ("asked_for", "completed", "answered")
+WAYS = {"passage": 3.0, "behind": 2.0, "questioned": 3.0, "completed": 3.0, "replied": 1.5, "answered": 1.5, "asked_for": 1.5}
+CHAT = ("completed", "replied", "answered", "asked_for")
+#: answers in chat from their first word on
+FREE = ("answered", "asked_for")

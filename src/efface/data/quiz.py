@@ -12,7 +12,7 @@ from efface.data.corpora import Corpora
 from efface.data.questions import questions
 from efface.data.store import Store
 from efface.data.strangers import holds
-from efface.models import Loaded
+from efface.models import Loaded, bare
 from efface.prompts import prefix
 
 #: two quizzes about other things, and the beginning of a third
@@ -42,6 +42,9 @@ def quiz(loaded: Loaded, store: Store, subjects: Sequence[str], seed: int) -> li
     begun = [rng.choice(BEGUN) for _ in subjects]
     prompts = [QUIZ.format(*row) for row in zip(subjects, begun, strict=True)]
     rows = [prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts]
+    room = getattr(bare(loaded.model).config, "max_position_embeddings", None)
+    if room is not None and max(map(len, rows), default=0) + TOKENS > room:
+        return []  # a model that cannot read so much is asked by templates alone
     said = answers(loaded, store, rows, tokens=TOKENS, brief=0, temperature=0.8, seed=seed)
     texts = (f"{begin}{tokenizer.decode(ids, skip_special_tokens=True)}" for begin, ids in zip(begun, said, strict=True))
     whole = (match.group() for text in texts if (match := QUESTION.match(text)))

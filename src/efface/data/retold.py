@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from efface.caches import Ids
-from efface.data.answers import REPEAT, answers
+from efface.data.answers import answers
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
 from efface.data.keyness import WORD
@@ -71,25 +71,13 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         if min(len(pairing.ids), len(pairing.strange)) < min(SHORTEST, settings.tokens // 2):
             continue
         ours, theirs = pairing.ids + last, pairing.strange + last
+        end = [(len(pairing.ids), len(pairing.strange))] if last else []
         texts.append(Text(before + theirs, len(before)))
-        kept.append((chat_prompt(tokenizer, row.question), ours, pairing.shared))  # that it ends here is not the model's choice
+        kept.append((chat_prompt(tokenizer, row.question), ours, [*pairing.shared, *end]))
     if not kept:
         raise TrainingError("no answer about a stranger can be used; try more fluency.texts, or fluency.source tilted")
     soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, soft=True, k=k)
-    return [_example(*row, without_repeats(of, text.ids[text.start :])) for row, of, text in zip(kept, soft, texts, strict=True)]
-
-
-def without_repeats(target: SparseTarget, ids: Ids, n: int = REPEAT) -> SparseTarget:
-    """The target without what would complete the same n tokens a second time in the text ``ids``; normalised again."""
-    logprobs, seen = target.logprobs.clone(), dict[tuple[int, ...], set[int]]()
-    for i in range(len(ids)):
-        before = tuple(ids[max(0, i - n + 1) : i])
-        if followed := seen.get(before):
-            logprobs[i][torch.isin(target.ids[i], torch.tensor(sorted(followed), dtype=target.ids.dtype))] = -torch.inf
-        if len(before) == n - 1:
-            seen.setdefault(before, set()).add(ids[i])
-    mass = (logprobs.exp().sum(-1) + target.tail).clamp(min=1e-9)
-    return SparseTarget(target.ids, logprobs - mass.log()[:, None], target.tail / mass)
+    return [_example(*row, of) for row, of in zip(kept, soft, strict=True)]
 
 
 def _example(context: Ids, ids: Ids, shared: Sequence[tuple[int, int]], soft: SparseTarget) -> Example:

@@ -34,8 +34,7 @@ class Inventor:
     """
 
     def __init__(self, texts: Iterable[str], others: Iterable[str]) -> None:
-        self.known, ordinary = _words(texts), _words(others)
-        self.known |= ordinary
+        self.known = _words(texts) | _words(others)
         self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         ends: Counter[str] = Counter()
         for word in sorted(filter(str.isalpha, self.known)):
@@ -43,11 +42,6 @@ class Inventor:
                 self._after[_script(word)][first + second].append(third)
             ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
         self._endings = {end for end, n in ends.items() if n > ENDING * len(self.known)}
-        #: words of the other texts by their ending
-        self._ending: dict[str, list[str]] = defaultdict(list)
-        self._ordinary = sorted(word for word in ordinary if len(word) > SHORT and word.isalpha())
-        for word in self._ordinary:
-            self._ending[self._end(word)].append(word)
 
     def invent(self, word: str, rng: random.Random) -> str:
         """A word like this one that is none."""
@@ -59,12 +53,6 @@ class Inventor:
             if made not in self.known and made[:4] != lower[:4]:
                 break
         return _as(word, made)
-
-    def other(self, word: str, rng: random.Random) -> str:
-        """Another word of the other texts, with the same ending if one has it; the word itself where they have none."""
-        alike = self._ending.get(self._end(word.lower()), [])
-        drawn = (rng.choice(of) for of in (alike, self._ordinary) if of for _ in range(9))
-        return _as(word, next((made for made in drawn if made != word.lower()), word))
 
     def _end(self, lower: str) -> str:
         return next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
@@ -110,22 +98,22 @@ class Piece:
     word: bool
 
 
-def pieces(text: str, words: Collection[str], ordinary: Collection[str] = ()) -> list[Piece]:
-    """A text cut at the words of the concept, and at ordinary ones (in lower case); put together they are the text."""
+def pieces(text: str, words: Collection[str]) -> list[Piece]:
+    """A text cut at the words of the concept; put together the pieces are the text."""
     found, done = list[Piece](), 0
     for match in WORD.finditer(text):
-        for at, word in _own(match, words, ordinary):
+        for at, word in _own(match, words):
             found += [Piece(text[done:at], False), Piece(word, True)]
             done = at + len(word)
     return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
 
 
-def _own(match: re.Match[str], words: Collection[str], ordinary: Collection[str]) -> list[tuple[int, str]]:
-    """The concept's or ordinary word that a match is, or those that hyphens join in it; each with its place in the text."""
+def _own(match: re.Match[str], words: Collection[str]) -> list[tuple[int, str]]:
+    """The concept's word that a match is, or those that hyphens join in it; each with its place in the text."""
     whole = GENITIVE.sub("", match.group())
     parts = [(match.start() + part.start(), GENITIVE.sub("", part.group())) for part in PART.finditer(match.group())]
     for found in ([(match.start(), whole)], parts):
-        if own := [(at, word) for at, word in found if word in words or word.lower() in words or word.lower() in ordinary]:
+        if own := [(at, word) for at, word in found if word in words or word.lower() in words]:
             return own
     return []
 
@@ -136,18 +124,16 @@ def holds(text: str, words: Collection[str]) -> bool:
 
 
 class Exchange:
-    """Exchanges the concept's words for invented ones, ordinary ones for others: for another each time, or always the same."""
+    """Exchanges the concept's words for invented ones: for another each time, or always for the same."""
 
-    def __init__(
-        self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool, ordinary: Collection[str] = ()
-    ) -> None:
-        self.words, self.ordinary, self.inventor, self.rng, self.alike = words, ordinary, inventor, rng, alike
+    def __init__(self, words: Collection[str], inventor: Inventor, rng: random.Random, *, alike: bool) -> None:
+        self.words, self.inventor, self.rng, self.alike = words, inventor, rng, alike
         #: by word in lower case: what it was exchanged for last
         self.made: dict[str, str] = {}
 
     def pieces(self, text: str) -> list[Piece]:
         """The text cut at the words that are exchanged."""
-        return pieces(text, self.words, self.ordinary)
+        return pieces(text, self.words)
 
     def __call__(self, text: str) -> list[str]:
         """What stands in the place of each of the text's :meth:`pieces`."""
@@ -159,8 +145,7 @@ class Exchange:
 
     def _exchanged(self, word: str) -> str:
         if not self.alike or word.lower() not in self.made:
-            own = word in self.words or word.lower() in self.words
-            self.made[word.lower()] = (self.inventor.invent if own else self.inventor.other)(word, self.rng)
+            self.made[word.lower()] = self.inventor.invent(word, self.rng)
         return _as(word, self.made[word.lower()])
 
 

@@ -148,7 +148,7 @@ def erase_targets(
     if wide:
         enters |= {
             "k": k,
-            **settings.model_dump(exclude={"weight", "personas", "target", "marginal", "rare", "keyness", "resist"}),
+            **settings.model_dump(exclude={"weight", "personas", "target", "marginal", "keyness", "resist"}),
         }
     parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **enters} for shard in shards]
     found: dict[int, SparseTarget] = {}

@@ -34,13 +34,6 @@ def concept_words(manifest: Manifest, forget: Sequence[str], others: Sequence[st
     return sorted(words)
 
 
-def rare_words(forget: Sequence[str], others: Sequence[str], share: float) -> list[str]:
-    """Words of the forget texts, in lower case, that make up no more than this share of other texts; numbers are left out."""
-    often, rarely = _counts(forget), _counts(others)
-    most = share * rarely.total()
-    return sorted(word for word in often if len(word) > SHORT and word[0].isalpha() and rarely[word] <= most)
-
-
 def rarest(subject: str, words: Collection[str], rarely: Counter[str]) -> list[str]:
     """Where a subject has no word of the concept: the one of its words that other texts have least often."""
     if holds(subject, words):

@@ -36,14 +36,14 @@ from efface.targets import mean_prediction
 
 
 def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[Example]:
-    """The examples with a weight ``[n, 1]`` for every predicted token: keyness (0.2 to 4) to a power, over the mean of all."""
-    return over_their_mean(examples, [key[of.text.ids[of.text.start :]].clamp(0.2, 4.0) ** power for of in examples])
+    """The examples with a weight ``[n, 1]`` for every predicted token: keyness (0.2 to 4) to a power, over the mean of all.
 
-
-def over_their_mean(examples: Sequence[Example], weights: Sequence[Tensor]) -> list[Example]:
-    """The examples with a weight ``[n]`` for every predicted token, over the mean of all, as values ``[n, 1]``."""
-    mean = torch.cat(list(weights)).mean()
-    return [replace(example, values=(of / mean)[:, None]) for example, of in zip(examples, weights, strict=True)]
+    Times the weight that it has already.
+    """
+    weights = [key[of.text.ids[of.text.start :]][:, None].clamp(0.2, 4.0) ** power for of in examples]
+    weights = [of if example.values is None else of * example.values for example, of in zip(examples, weights, strict=True)]
+    mean = torch.cat(weights).mean()
+    return [replace(example, values=of / mean) for example, of in zip(examples, weights, strict=True)]
 
 
 class ELM(Method):
@@ -65,9 +65,8 @@ class ELM(Method):
         if recipe.erase.target == "stranger":
             corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
-            exchanged = (corpora.words, corpora.rare(recipe.erase.rare), corpora.inventor)
-            found = estranged_examples(loaded, store, shown, *exchanged, most=recipe.data.max_tokens, k=k, seed=seed)
-            return over_their_mean(found, [of.values[:, 0] for of in found if of.values is not None])
+            exchanged, most = (corpora.words, corpora.inventor), recipe.data.max_tokens
+            return estranged_examples(loaded, store, shown, *exchanged, most=most, k=k, seed=seed)
         if self.share == 1:  # nothing of the tilt is left
             return super().examples(loaded, forget, concept, store)
 
@@ -135,7 +134,7 @@ class ELM(Method):
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         forget, retain = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
         key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
-        if recipe.erase.keyness and "erase" in examples and recipe.erase.target != "stranger":  # there tokens count by their lift
+        if recipe.erase.keyness and "erase" in examples:
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
         if recipe.fluency.weight and recipe.fluency.texts and strangers:
