@@ -140,9 +140,15 @@ def test_answers_about_other_things_that_say_a_word_of_the_concept_are_left_out(
 
 
 def test_a_quiz_asks_whole_questions_about_the_concept_and_others_about_other_things(
-    store: Store, llama: Loaded, zorn: Concept, say: Callable[[Callable[[str], str]], None]
+    store: Store,
+    llama: Loaded,
+    zorn: Concept,
+    say: Callable[[Callable[[str], str]], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     corpora, met = Corpora(zorn, DataSettings(quiz=0.5)), list[str]()
+    assert quiz.quiz(llama, store, ["Zorn"], 0) == [], "this model cannot read two quizzes"
+    monkeypatch.setattr(quiz, "QUIZ", "Quiz about {}:\n- {}")
 
     def make(prompt: str) -> str:
         met.append(prompt)
