@@ -54,11 +54,17 @@ def packs() -> Iterator[tuple[str, Path, Recipe]]:
 
 
 def strangers() -> Iterator[tuple[str, Path, Recipe]]:
-    """Row, folder and recipe of every run: preset strangers and the default, on all packs and on one of foreign making."""
-    for preset in ("strangers", "default"):
+    """Row, folder and recipe of every run: preset strangers, the same with the default's erase target, and the default."""
+    marginal = {"erase": {"target": "marginal", "weight": 2.5}, "data": {"quiz": 0.5}, "train": {"batch_size": 6}}
+    for row, settings in {
+        "strangers": {"preset": "strangers"},
+        "strangers-marginal": {"preset": "strangers", **marginal},
+        "default": {},
+    }.items():
         for pack in (*PACKS, FOREIGN):
-            name, settings = Path(pack).name, {"model": MODEL, "concept": pack, "preset": preset}
-            yield f"{name}, {preset}", Path("runs/strangers") / f"{name}-{preset}", complete_recipe(settings)
+            name = Path(pack).name
+            recipe = complete_recipe({"model": MODEL, "concept": pack, **settings})
+            yield f"{name}, {row}", Path("runs/strangers") / f"{name}-{row}", recipe
 
 
 def ablation() -> Iterator[tuple[str, Path, Recipe]]:

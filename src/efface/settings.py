@@ -184,7 +184,7 @@ class DataSettings(Settings):
     )
     kept: int = Field(0, ge=0, description="Answers of the teacher about other things among the retain texts.")
     quiz: float = Field(
-        0.5,
+        0.25,
         ge=0,
         le=1,
         description="Share of the questions about strangers and other things that the teacher writes itself, as in a quiz; "
