@@ -113,9 +113,14 @@ def _own(match: re.Match[str], words: Collection[str]) -> list[tuple[int, str]]:
     whole = GENITIVE.sub("", match.group())
     parts = [(match.start() + part.start(), GENITIVE.sub("", part.group())) for part in PART.finditer(match.group())]
     for found in ([(match.start(), whole)], parts):
-        if own := [(at, word) for at, word in found if word in words or word.lower() in words]:
+        if own := [(at, word) for at, word in found if any(written in words for written in _spellings(word))]:
             return own
     return []
+
+
+def _spellings(word: str) -> tuple[str, ...]:
+    """How a word may stand in a list: as it is, in small letters; in capitals throughout, as a name."""
+    return (word, word.lower(), word.capitalize()) if word.isupper() else (word, word.lower())
 
 
 def holds(text: str, words: Collection[str]) -> bool:
