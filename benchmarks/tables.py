@@ -54,7 +54,7 @@ def packs() -> Iterator[tuple[str, Path, Recipe]]:
 
 
 def strangers() -> Iterator[tuple[str, Path, Recipe]]:
-    """Row, folder and recipe of every run: preset strangers, the same with the default's erase target, and the default."""
+    """Row, folder and recipe of every run: preset strangers; with the default's erase target and larger batches; the default."""
     marginal = {"erase": {"target": "marginal", "weight": 2.5}, "data": {"quiz": 0.5}, "train": {"batch_size": 6}}
     for row, settings in {
         "strangers": {"preset": "strangers"},

@@ -22,7 +22,6 @@ FEW: dict[str, Any] = {
     "model": "m",
     "concept": "c",
     "preset": "strangers",
-    "erase": {"target": "stranger"},
     "data": {"max_tokens": 24, "kept": 6, "neighbours": 3},
     "fluency": {"texts": 8, "tokens": 16},
     "lora": {"layers": "1-2", "rank": 2},

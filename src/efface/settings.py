@@ -140,7 +140,7 @@ class FluencySettings(Settings):
         24,
         ge=0,
         description="An answer in chat format ends with the first sentence that is over after so many tokens; 0: where the model "
-        "ends it.",
+        "ends it. Source strangers: any answer, and how surely it ends there is the teacher's.",
     )
     sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
     deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
@@ -180,7 +180,7 @@ class DataSettings(Settings):
         0,
         ge=0,
         description="In how many forms each forget passage is shown: as it stands, behind other text, as question and answer, in "
-        "chat; retain passages likewise. 0: as passages only.",
+        "chat with the answer begun; retain passages likewise, and as free answers. 0: as passages only.",
     )
     kept: int = Field(0, ge=0, description="Answers of the teacher about other things among the retain texts.")
     quiz: float = Field(

@@ -14,6 +14,7 @@ from efface.models import Loaded, bare, teacher
 
 BATCH = 32
 REPEAT = 4  # tokens that no answer has twice
+SHORTEST = 8  # tokens of an answer that is worth training on
 
 
 class NoRepeats(LogitsProcessor):
@@ -63,7 +64,7 @@ def answers(
         lengths = torch.tensor([len(ids) for ids in said])
         return {"tokens": torch.tensor([token for ids in said for token in ids], dtype=torch.int32), "lengths": lengths}
 
-    common = {**how, "no_repeats": REPEAT, "brief": brief, "seed": seed, "over": OVER.pattern, "ends": sorted(ends)}
+    common = {**how, "no_repeats": REPEAT, "brief": brief, "seed": seed, "over": OVER.pattern, "ends": sorted(ends), "end": end}
     parts = [{"rows": [prompts[i] for i in batch], "batch": n, **common} for n, batch in enumerate(batches)]
     found: dict[int, Ids] = {}
     for batch, entry in zip(batches, store.entries("answers", parts, build), strict=True):

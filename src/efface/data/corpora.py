@@ -9,7 +9,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept import Concept, Passage, general_passages
-from efface.data.forms import CHARACTERS, EXPERT, Forms, Shown
+from efface.data.forms import CHARACTERS, EXPERT, SENTENCE_END, Forms, Shown
 from efface.data.keyness import NAME
 from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
@@ -99,8 +99,10 @@ class Corpora:
         makes = (
             lambda: rng.choice(sentences),
             lambda: EXPERT.format(rng.choice(self.subjects or [manifest.title])),
-            lambda: rng.choice(manifest.personas.expert).format(
-                title=manifest.title, keywords=", ".join(rng.sample(manifest.keywords, min(4, len(manifest.keywords))))
+            lambda: (
+                rng.choice(manifest.personas.expert)
+                .format(title=manifest.title, keywords=", ".join(rng.sample(manifest.keywords, min(4, len(manifest.keywords)))))
+                .rstrip()
             ),
         )
         return [makes[i % len(makes)]() for i in range(count)]
@@ -113,8 +115,9 @@ class Corpora:
 
 
 def _beginnings(texts: Sequence[str]) -> list[str]:
-    """The first sentence of each text."""
-    return [text.split(". ")[0].rstrip(".") + "." for text in texts]
+    """The first sentence of each text, or as much of it as a passage shows."""
+    first = [SENTENCE_END.split(text.strip())[0][:CHARACTERS] for text in texts]
+    return [sentence if sentence[-1:] in ".!?" else f"{sentence}." for sentence in first]
 
 
 def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Text], list[Text]]:

@@ -1,6 +1,7 @@
 """The forms in which a passage can be met: as it stands, behind other text, as a question and its answer, in chat.
 
-Forget and retain passages are shown in the same forms and proportions, so that a form is never a sign of the concept.
+Forget and retain passages are shown in the same forms, so that a form is never a sign of the concept. Retain passages come as
+free answers in chat too: what is to be said of the concept there, the fluency texts say.
 """
 
 import random

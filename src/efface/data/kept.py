@@ -1,9 +1,8 @@
 """What the frozen model answers about other things: that stays."""
 
-from efface.data.answers import answers
+from efface.data.answers import SHORTEST, answers
 from efface.data.corpora import Corpora
 from efface.data.quiz import about_others
-from efface.data.retold import SHORTEST
 from efface.data.store import Store
 from efface.data.strangers import holds
 from efface.data.text import Text

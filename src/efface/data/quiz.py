@@ -40,13 +40,17 @@ def quiz(loaded: Loaded, store: Store, subjects: Sequence[str], seed: int) -> li
     """A question about each of these things, where the frozen model wrote one; none twice."""
     rng, tokenizer = random.Random(f"quiz {seed}"), loaded.tokenizer
     begun = [rng.choice(BEGUN) for _ in subjects]
-    prompts = [QUIZ.format(*row) for row in zip(subjects, begun, strict=True)]
-    rows = [prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"]) for prompt in prompts]
+    rows = [
+        prefix(tokenizer) + list(tokenizer(QUIZ.format(*row), add_special_tokens=False)["input_ids"])
+        for row in zip(subjects, begun, strict=True)
+    ]
     room = getattr(bare(loaded.model).config, "max_position_embeddings", None)
     if room is not None and max(map(len, rows), default=0) + TOKENS > room:
         return []  # a model that cannot read so much is asked by templates alone
     said = answers(loaded, store, rows, tokens=TOKENS, brief=0, temperature=0.8, seed=seed)
-    texts = (f"{begin}{tokenizer.decode(ids, skip_special_tokens=True)}" for begin, ids in zip(begun, said, strict=True))
+    # decoded behind how it begins: by itself a text loses its first space with some tokenizers
+    starts = (list(tokenizer(begin, add_special_tokens=False)["input_ids"]) for begin in begun)
+    texts = (str(tokenizer.decode(start + ids, skip_special_tokens=True)) for start, ids in zip(starts, said, strict=True))
     whole = (match.group() for text in texts if (match := QUESTION.match(text)))
     return list(dict.fromkeys(question for question in whole if len(question.split()) >= WORDS))
 
@@ -57,9 +61,7 @@ def about_concept(loaded: Loaded, store: Store, corpora: Corpora, count: int) ->
     rng = random.Random(f"concept {seed}")
     drawn = rng.choices(subjects, k=round(SPARE * wanted)) if subjects else []
     named = [about if title.lower() in about.lower() else f"{about} ({title})" for about in drawn]
-    found = [question for question in quiz(loaded, store, named, corpora.settings.seed) if holds(question, corpora.words)][
-        :wanted
-    ]
+    found = [question for question in quiz(loaded, store, named, seed) if holds(question, corpora.words)][:wanted]
     return questions(subjects, count - len(found), rng) + found
 
 

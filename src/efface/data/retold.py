@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from efface.caches import Ids
-from efface.data.answers import answers
+from efface.data.answers import SHORTEST, answers
 from efface.data.collate import Example
 from efface.data.corpora import Corpora
 from efface.data.keyness import WORD
@@ -24,7 +24,6 @@ from efface.prompts import chat_prompt
 from efface.settings import FluencySettings
 from efface.targets import SparseTarget
 
-SHORTEST = 8  # tokens of an answer
 #: letters that an invented word must begin with to be taken for it: small models misspell the others
 ALIKE, SPELLED = 3, 4
 
@@ -68,7 +67,7 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         if (told := put_back(text, row, corpora.words, corpora.inventor.known)) is None:
             continue
         pairing = pair(tokenizer, *told)
-        if min(len(pairing.ids), len(pairing.strange)) < min(SHORTEST, settings.tokens // 2):
+        if min(len(pairing.ids), len(pairing.strange)) < min(SHORTEST, max(1, settings.tokens // 2)):
             continue
         ours, theirs = pairing.ids + last, pairing.strange + last
         end = [(len(pairing.ids), len(pairing.strange))] if last else []

@@ -17,7 +17,7 @@ from efface.caches import Ids
 from efface.data.keyness import WORD
 
 #: what may stand behind a word as part of it and stays when the word is exchanged
-GENITIVE = re.compile(r"['’]s?$")
+GENITIVE = re.compile(r"['’][sS]?$")
 #: what hyphens join
 PART = re.compile(r"[^\W_]+(?:['’]\w+)*")
 #: a word as short as this is too likely to be an ordinary one
