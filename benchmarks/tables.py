@@ -8,7 +8,7 @@ shown that are there, or whose scores are in ``benchmarks/records``; ``--keep`` 
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -20,6 +20,7 @@ from efface.errors import EffaceError, TrainingError
 from efface.methods import complete_recipe
 from efface.pipeline import run_recipe
 from efface.recipe import Recipe
+from efface.report.forms import Cell, table
 from efface.report.page import comparison_plane
 from efface.report.table import gone, kept, spread
 from efface.results import Audit
@@ -125,6 +126,22 @@ def bases(found: dict[str, list[Audit]]) -> str:
     return "\n".join(lines)
 
 
+def in_forms(found: dict[str, list[Audit]]) -> str:
+    """Per cent right in every form, base and erased; means over the runs of a row."""
+    lines = ["", "| asked | concept | neighbours | general | open |", "|---" * 5 + "|"]
+    for row, audits in found.items():
+        tables = [table(audit) for audit in audits]
+        for asked in zip(*tables, strict=True):
+            how, cells = asked[0][0], zip(*(cells for _, cells in asked), strict=True)
+            lines.append(f"| {row}: {how} | " + " | ".join(f"{_percent(of, 0)} → {_percent(of, 1)}" for of in cells) + " |")
+    return "\n".join(lines)
+
+
+def _percent(cells: Sequence[Cell], side: int) -> str:
+    scores = [score for cell in cells if (score := cell[side]) is not None]
+    return f"{100 * fmean(score.value for score in scores):.0f}" if scores else "–"
+
+
 TABLES = {"packs": packs, "strangers": strangers, "methods": methods, "ablation": ablation}
 
 if __name__ == "__main__":
@@ -144,6 +161,9 @@ if __name__ == "__main__":
             print(markdown({marked[row]: of for row, of in shown.items()}, counts))
             if asked == ["packs"]:
                 print(bases(done | together))
+            if asked == ["strangers"]:
+                print(bases(done))
+                print(in_forms(done))
             if (plane := comparison_plane({row: shown[row] for row in done})) is not None:
                 Path("runs").mkdir(exist_ok=True)
                 Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")

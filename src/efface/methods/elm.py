@@ -134,7 +134,7 @@ class ELM(Method):
         examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
         forget, retain = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
         key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
-        if "erase" in examples and (recipe.erase.keyness or recipe.erase.target == "stranger"):
+        if "erase" in examples:
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
         strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
         if recipe.fluency.weight and recipe.fluency.texts and strangers:
