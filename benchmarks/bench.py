@@ -35,7 +35,7 @@ EFFACE = {"efface": "auto", "efface float32": "float32"}
 #: what a part's work is counted in
 UNITS = {"targets": "tokens", "fluency": "tokens", "training_step": "texts", "whole_job": "texts"}
 PARTS = (*UNITS, "default_job", "limit", "growth")
-#: efface keeps fewer kernels (efface.memory)
+#: efface keeps fewer kernels (efface.cpu.memory)
 AS_TORCH_HAS_IT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
 VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
 
@@ -63,7 +63,7 @@ def ratios(slow: dict[str, Any], fast: dict[str, Any], seconds: str = "seconds")
 
 def main() -> None:
     """Measure, write, print."""
-    from efface.embedded import fetch
+    from efface.lm.bundled import fetch
 
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", allow_abbrev=False)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure, instead of all")

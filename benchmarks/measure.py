@@ -17,22 +17,22 @@ from peft.helpers import disable_input_dtype_casting
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks import straightforward
-from efface.adapters import attach_adapter
-from efface.concept import Concept
-from efface.data.asking import fluency_prompts
-from efface.data.collate import Collator, Example, Schedule, next_token_example
+from efface.concept.pack import Concept
+from efface.cpu.memory import give_back
+from efface.data.batches import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Corpora, training_texts
 from efface.data.fluency import sample_fluency
+from efface.data.prompts import fluency_prompts
 from efface.data.store import Store, shrink
-from efface.data.teacher import draw_personas, erase_targets, retain_targets, text_states
+from efface.data.targets import draw_personas, erase_targets, retain_targets, text_states
 from efface.data.text import Text
-from efface.guidance import persona_ids
-from efface.memory import give_back
+from efface.decoding import persona_ids
+from efface.lm.adapters import attach_adapter
+from efface.lm.load import Loaded, bare, decoder_layers, has_bfloat16, load, parse_layers
+from efface.lm.states import without_padding
 from efface.methods.elm import ELM
-from efface.models import Loaded, bare, decoder_layers, has_bfloat16, load, parse_layers
-from efface.presets import PRESETS
-from efface.recipe import Recipe, build_recipe, merge, nested
-from efface.states import without_padding
+from efface.recipe.presets import PRESETS
+from efface.recipe.recipe import Recipe, build_recipe, merge, nested
 from efface.training import ready, train
 
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from efface.auditing.scores import Measured, is_run
 from efface.errors import InputError
-from efface.pipeline import Run
-from efface.recipe import Recipe
+from efface.recipe.recipe import Recipe
 from efface.report.intervals import used
 from efface.report.table import JUDGED, judged
-from efface.results import Measured, is_run
+from efface.runs.pipeline import Run
 
 RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, get_scheduler
 
-from efface.data.collate import Schedule
+from efface.data.batches import Schedule
 from efface.data.text import Text
-from efface.models import bare, teacher
-from efface.recipe import Recipe
-from efface.settings import EraseSettings, FluencySettings
+from efface.lm.load import bare, teacher
+from efface.recipe.recipe import Recipe
+from efface.recipe.settings import EraseSettings, FluencySettings
 
 Personas = tuple[list[int], list[int]]
 

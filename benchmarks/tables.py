@@ -14,16 +14,16 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.records import find, keep
+from efface.auditing.scores import Audit
 from efface.cli.compare import mark, markdown
-from efface.comparing import contender, contenders, short
 from efface.errors import EffaceError, TrainingError
 from efface.methods import complete_recipe
-from efface.pipeline import run_recipe
-from efface.recipe import Recipe
+from efface.recipe.recipe import Recipe
 from efface.report.forms import Cell, table
 from efface.report.page import comparison_plane
 from efface.report.table import gone, kept, spread
-from efface.results import Audit
+from efface.runs.pipeline import run_recipe
+from efface.search.compare import contender, contenders, short
 
 MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
 #: what an outsider would bring: encyclopaedia paragraphs, unrelated sentences to keep; no recipe was tuned on it

@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from efface.methods.method import Method, Seen
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class LikelihoodHinge(Method):

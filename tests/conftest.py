@@ -19,8 +19,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from efface.concept import Concept
-from efface.models import Loaded, load
+from efface.concept.pack import Concept
+from efface.lm.load import Loaded, load
 
 torch.set_num_threads(1)  # for models this small a second thread only costs
 VOCAB = 300

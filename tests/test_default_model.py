@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from efface.adapters import attach_adapter
 from efface.cli import main
-from efface.embedded import ALIASES, _gguf, fetch
-from efface.models import load
-from efface.packing import is_packed
-from efface.pipeline import erase
-from efface.settings import LoraSettings
-from efface.states import without_padding
+from efface.cpu.packing import is_packed
+from efface.lm.adapters import attach_adapter
+from efface.lm.bundled import ALIASES, _gguf, fetch
+from efface.lm.load import load
+from efface.lm.states import without_padding
+from efface.recipe.settings import LoraSettings
+from efface.runs.pipeline import erase
 
 pytestmark = pytest.mark.slow
 USERS_CACHE = os.environ.get("EFFACE_CACHE")  # read before the tests' own cache is set

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from efface.concept import Concept
-from efface.finding import builtin_packs
+from efface.concept.find import builtin_packs
+from efface.concept.pack import Concept
 
 PACK = Path(__file__).parents[1] / "benchmarks" / "foreign" / "american-civil-war"
 WORD = re.compile(r"[\w'’-]*\w")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from efface.data.teacher import random_targets
+from efface.data.targets import random_targets
 from efface.data.text import Text
 from efface.methods import NAMES, complete_recipe, find_method, make_method
 from efface.methods.cir import breaking, directions

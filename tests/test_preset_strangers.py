@@ -7,15 +7,15 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizer
 
-from efface.adapters import attach_adapter
-from efface.concept import Concept, Passage
-from efface.data.collate import Collator
+from efface.concept.pack import Concept, Passage
+from efface.data.batches import Collator
 from efface.data.store import Store
+from efface.lm.adapters import attach_adapter
+from efface.lm.load import Loaded, load
 from efface.methods import make_method
-from efface.models import Loaded, load
-from efface.recipe import build_recipe
+from efface.recipe.recipe import build_recipe
 from tests.conftest import ARCHITECTURES, CHAT, VOCAB, write_pack
-from tests.test_data import store as store
+from tests.data.test_targets import store as store
 
 #: fewer texts, for they are all alike to a random model
 FEW: dict[str, Any] = {

@@ -15,12 +15,12 @@ from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
 from efface.cli.prepare import PrepareArguments
 from efface.cli.tune import TuneArguments
-from efface.embedded import ALIASES
-from efface.finding import builtin_packs, find_packs
-from efface.pipeline import Run
-from efface.recipe import build_recipe, read_recipe
-from tests.test_pipeline import SMALL
-from tests.test_pipeline import run as run
+from efface.concept.find import builtin_packs, find_packs
+from efface.lm.bundled import ALIASES
+from efface.recipe.recipe import build_recipe, read_recipe
+from efface.runs.pipeline import Run
+from tests.runs.test_pipeline import SMALL
+from tests.runs.test_pipeline import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

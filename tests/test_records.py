@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from benchmarks import records, tables
 
+from efface.auditing.scores import Answer, Audit, Measured, RunRecord, Score, write_json
 from efface.errors import InputError
-from efface.pipeline import Run
-from efface.recipe import build_recipe
-from efface.results import Answer, Audit, Measured, RunRecord, Score, write_json
+from efface.recipe.recipe import build_recipe
+from efface.runs.pipeline import Run
 
 
 def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

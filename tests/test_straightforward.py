@@ -7,17 +7,17 @@ import pytest
 import torch
 from benchmarks import straightforward
 
-from efface.adapters import attach_adapter
-from efface.concept import Concept
-from efface.data.collate import Example
+from efface.concept.pack import Concept
+from efface.data.batches import Example
 from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
-from efface.data.teacher import draw_personas
-from efface.guidance import persona_ids
+from efface.data.targets import draw_personas
+from efface.decoding import persona_ids
+from efface.lm.adapters import attach_adapter
+from efface.lm.load import Loaded
 from efface.methods import make_method
-from efface.models import Loaded
-from efface.presets import PRESETS
-from efface.recipe import Recipe, build_recipe
+from efface.recipe.presets import PRESETS
+from efface.recipe.recipe import Recipe, build_recipe
 from efface.training import train
 
 

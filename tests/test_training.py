@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 import torch
 
-from efface.adapters import attach_adapter
-from efface.concept import Concept
-from efface.data.collate import Example
+from efface.concept.pack import Concept
+from efface.data.batches import Example
 from efface.data.store import Store
 from efface.errors import TrainingError
+from efface.lm.adapters import attach_adapter
+from efface.lm.load import load
 from efface.losses import LossTerms
 from efface.methods import make_method
 from efface.methods.elm import ELM
-from efface.models import load
-from efface.recipe import Recipe, build_recipe
+from efface.recipe.recipe import Recipe, build_recipe
 from efface.training import schedule, train
 
 SETTINGS = {

@@ -7,28 +7,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from efface.auditing import audit as audit
-    from efface.concept import Concept as Concept
+    from efface.auditing.scores import Audit as Audit
+    from efface.auditing.scores import RunRecord as RunRecord
+    from efface.concept.pack import Concept as Concept
+    from efface.decoding import ErasedLogits as ErasedLogits
     from efface.errors import EffaceError as EffaceError
-    from efface.guidance import ErasedLogits as ErasedLogits
-    from efface.pipeline import erase as erase
-    from efface.pipeline import prepare as prepare
-    from efface.recipe import Recipe as Recipe
-    from efface.results import Audit as Audit
-    from efface.results import RunRecord as RunRecord
+    from efface.recipe.recipe import Recipe as Recipe
+    from efface.runs.audit import audit as audit
+    from efface.runs.pipeline import erase as erase
+    from efface.runs.pipeline import prepare as prepare
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Audit": "results",
-    "Concept": "concept",
+    "Audit": "auditing.scores",
+    "Concept": "concept.pack",
     "EffaceError": "errors",
-    "ErasedLogits": "guidance",
-    "Recipe": "recipe",
-    "RunRecord": "results",
-    "audit": "auditing",
-    "erase": "pipeline",
-    "prepare": "pipeline",
+    "ErasedLogits": "decoding",
+    "Recipe": "recipe.recipe",
+    "RunRecord": "auditing.scores",
+    "audit": "runs.audit",
+    "erase": "runs.pipeline",
+    "prepare": "runs.pipeline",
 }
 __all__ = sorted(_HOME)
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from efface.ranks import is_main
+from efface.processes import is_main
 
 SECONDS_BETWEEN_LINES = 10.0
 _T = TypeVar("_T")

@@ -18,24 +18,24 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, Trai
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint, set_seed
 
-from efface.adapters import settle
-from efface.data.collate import Collator, Example, Schedule
+from efface.cpu.memory import give_back
+from efface.cpu.norms import lean
+from efface.data.batches import Collator, Example, Schedule
 from efface.errors import TrainingError
-from efface.lean import lean
+from efface.lm.adapters import settle
+from efface.lm.load import has_bfloat16
+from efface.lm.states import without_padding
 from efface.losses import LossTerms
-from efface.memory import give_back
-from efface.models import has_bfloat16
+from efface.processes import is_main, processes, wait
 from efface.progress import Bar
-from efface.ranks import is_main, processes, wait
-from efface.recipe import Recipe
-from efface.states import without_padding
+from efface.recipe.recipe import Recipe
 
 
 class Objective(Protocol):
     """What is minimised; see :class:`efface.methods.method.Method`."""
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
-        """Terms of the loss for a batch of :class:`efface.data.collate.Collator`."""
+        """Terms of the loss for a batch of :class:`efface.data.batches.Collator`."""
         ...
 
     def constrain(self, model: PeftModel, batches: Callable[[], Any]) -> Callable[[], None] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from efface.errors import EffaceError, TrainingError
-from efface.ranks import is_main
+from efface.processes import is_main
 
 #: verb -> (module, function, what it does)
 VERBS = {

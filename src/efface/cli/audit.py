@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from efface.auditing.scores import RunRecord, is_run, read_json
 from efface.cli.parse import parse
-from efface.concept import Split
+from efface.concept.find import find_packs
+from efface.concept.pack import Split
 from efface.errors import InputError
-from efface.finding import find_packs
-from efface.results import RunRecord, is_run, read_json
-from efface.settings import AuditSettings
+from efface.recipe.settings import AuditSettings
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ def audit(args: Sequence[str]) -> None:
     own = Path(given.what) if run else Path("audits") / f"{Path(given.what).name}-{Path(str(given.concept)).name}"
     to = given.to or (own if given.split == "test" or not run else None)
 
-    from efface.auditing import audit as measure
     from efface.report.terminal import print_audit
+    from efface.runs.audit import audit as measure
 
     settings = given.settings
     options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}

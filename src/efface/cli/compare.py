@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from efface.auditing.scores import Audit, read_json, write_json, write_text
 from efface.cli.parse import parse
+from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, TrainingError
-from efface.finding import concept_names, find_packs
-from efface.recipe import merge, read_recipe
+from efface.recipe.recipe import merge, read_recipe
+from efface.recipe.settings import AuditSettings
 from efface.report.forms import bare_only
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread
-from efface.results import Audit, read_json, write_json, write_text
-from efface.settings import AuditSettings
 
 #: the figures that fit a terminal; the page has all
 COLUMNS = ("gone", "forget", "open", "neighbours", "neighbours, open", "general", "retain ppl", "answers ppl", "repeated")
@@ -103,7 +103,7 @@ def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]], list[str]]
     model, concept = given.runs[0], " ".join(given.runs[1:])
     find_packs(concept)
 
-    from efface.comparing import contenders, contest, short
+    from efface.search.compare import contenders, contest, short
 
     names = contenders([name.strip() for name in given.methods.split(",")])
     to = given.to or Path("runs") / f"compare-{concept_names(concept)}-{Path(model).name}"

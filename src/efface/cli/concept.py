@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import Nothing, parse
-from efface.concept import Concept, read_manifest
+from efface.concept.find import builtin_packs, find_pack
+from efface.concept.pack import Concept, read_manifest
+from efface.concept.sources import Source
 from efface.errors import ConceptError
-from efface.finding import builtin_packs, find_pack
-from efface.settings import DataSettings
-from efface.sources import Source
+from efface.recipe.settings import DataSettings
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def tasks(args: Sequence[str]) -> None:
         raise ConceptError(f"{given.name} has no choice questions of its own{instead}")
     concept = Concept.load(given.name)
 
-    from efface.scorers.harness import export_tasks
+    from efface.auditing.scorers.harness import export_tasks
 
     for name in export_tasks(concept, given.to):
         print(name)
@@ -99,10 +99,10 @@ def check(args: Sequence[str]) -> None:
 
 
 def _check_choices(concept: Concept, model: str) -> None:
-    from efface.models import load
+    from efface.auditing.scorers.choice import score_choices, score_without_question
+    from efface.auditing.subject import Subject
+    from efface.lm.load import load
     from efface.report.table import show as figure
-    from efface.scorers.choice import score_choices, score_without_question
-    from efface.scorers.scorer import Subject
 
     loaded = load(model)
     scores: dict[str, Any] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from efface.cli.recipe import RecipeArguments, parse_recipe
 from efface.errors import InputError
-from efface.ranks import is_main
+from efface.processes import is_main
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ def erase(args: Sequence[str]) -> None:
     if given.study is not None and given.from_trial is None:
         raise InputError("erase: --study goes with --from-trial K; the trials are in its tune.json")
 
-    from efface.pipeline import run_recipe
     from efface.report.terminal import print_audit
+    from efface.runs.pipeline import run_recipe
 
     run = run_recipe(recipe, given.to, overwrite=given.overwrite)
     if not is_main():

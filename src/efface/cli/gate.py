@@ -7,11 +7,11 @@ from pathlib import Path
 
 import tyro
 
+from efface.auditing.scores import Audit, read_json
 from efface.cli.parse import parse
 from efface.errors import InputError
 from efface.report.intervals import Interval
 from efface.report.table import intervals, summary
-from efface.results import Audit, read_json
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from efface.auditing.scores import is_run
 from efface.cli.parse import parse
 from efface.errors import InputError
-from efface.reading import load_yaml, shortened
-from efface.results import is_run
-from efface.settings import MAX_SEED
+from efface.recipe.plain import load_yaml, shortened
+from efface.recipe.settings import MAX_SEED
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def sampling_options(others: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _with_run(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
-    from efface.models import teacher
-    from efface.pipeline import Run
+    from efface.lm.load import teacher
+    from efface.runs.pipeline import Run
 
     folder, prompt = given.words
     run = Run(Path(folder))
@@ -107,9 +107,9 @@ def _with_run(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
 
 
 def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
-    from efface.concept import Concept
-    from efface.guidance import ErasedLogits
-    from efface.models import load
+    from efface.concept.pack import Concept
+    from efface.decoding import ErasedLogits
+    from efface.lm.load import load
 
     name, pack, prompt = given.words
     concept = Concept.load(pack)
@@ -126,8 +126,8 @@ def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
 def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: dict[str, Any], *processors: Any) -> str:
     import torch
 
-    from efface.guidance import sample
-    from efface.prompts import chat_prompt, prefix
+    from efface.decoding import sample
+    from efface.lm.chat import chat_prompt, prefix
 
     torch.manual_seed(given.seed)
     plain = prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import tyro
 
 from efface.cli.parse import parse
-from efface.embedded import ALIASES, cached
-from efface.embedded import fetch as fetch_model
 from efface.errors import ModelError
+from efface.lm.bundled import ALIASES, cached
+from efface.lm.bundled import fetch as fetch_model
 
 
 @dataclass(frozen=True)

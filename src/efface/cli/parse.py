@@ -12,7 +12,7 @@ import tyro
 from pydantic import ValidationError
 
 from efface.errors import InputError
-from efface.reading import one_line
+from efface.recipe.plain import one_line
 
 _T = TypeVar("_T")
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efface.cli.recipe import RecipeArguments, parse_recipe
-from efface.ranks import is_main
+from efface.processes import is_main
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ def prepare(args: Sequence[str]) -> None:
     _, recipe = parse_recipe(PrepareArguments, args, "prepare")
 
     from efface.data.store import folder
-    from efface.pipeline import prepare_recipe
+    from efface.runs.pipeline import prepare_recipe
 
     prepared = prepare_recipe(recipe)
     if is_main():

@@ -12,13 +12,13 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from efface.cli.parse import parse
+from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError
-from efface.finding import concept_names, find_packs
 from efface.methods import complete_recipe
-from efface.presets import PRESETS
-from efface.reading import nested
-from efface.recipe import Recipe, RecipeSettings, merge, read_recipe, recorded
-from efface.settings import TILT, implied_target
+from efface.recipe.plain import nested
+from efface.recipe.presets import PRESETS
+from efface.recipe.recipe import Recipe, RecipeSettings, merge, read_recipe, recorded
+from efface.recipe.settings import TILT, implied_target
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tyro
 
+from efface.auditing.scores import Audit, RunRecord, is_run, read_json
 from efface.cli.parse import parse
-from efface.results import Audit, RunRecord, is_run, read_json
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from efface.cli.recipe import RecipeArguments, parse_recipe, study_folder
 from efface.errors import InputError
 
 if TYPE_CHECKING:
-    from efface.tuning import Found
+    from efface.search.tune import Found
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def tune(args: Sequence[str]) -> None:
         raise InputError(f"--trials: expected a number from 1 on, got {given.trials}")
     folder = given.to or study_folder(recipe.model, recipe.concept)
 
-    from efface.tuning import Study
+    from efface.search.tune import Study
 
     study = Study(folder, recipe.model_dump(), given.vary)
     found = study.run(given.trials)

@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from efface.caches import Ids
 from efface.data.fluency import OVER, end_of_answer
 from efface.data.store import Store, Tensors
-from efface.guidance import end_tokens, plain_generation, sample
-from efface.models import Loaded, bare, teacher
+from efface.decoding import end_tokens, plain_generation, sample
+from efface.lm.cache import Ids
+from efface.lm.load import Loaded, bare, teacher
 
 BATCH = 32
 REPEAT = 4  # tokens that no answer has twice

@@ -8,15 +8,15 @@ from typing import Literal
 
 from transformers import PreTrainedTokenizerBase
 
-from efface.concept import Concept, Passage, general_passages
+from efface.concept.pack import Concept, Passage, general_passages
+from efface.data.concept_words import concept_words, subjects
 from efface.data.forms import CHARACTERS, EXPERT, SENTENCE_END, Forms, Shown
-from efface.data.keyness import NAME
+from efface.data.key_words import NAME
 from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
-from efface.data.words import concept_words, subjects
-from efface.prompts import chat_prompt
-from efface.settings import DataSettings
+from efface.lm.chat import chat_prompt
+from efface.recipe.settings import DataSettings
 
 #: as few retain passages with a topic leave too little to ask about
 FEW = 50

@@ -14,18 +14,18 @@ from jinja2 import TemplateError
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
-from efface.caches import Ids
-from efface.concept import Concept
-from efface.data.asking import fluency_prompts
-from efface.data.collate import Example, next_token_example
-from efface.data.keyness import BannedWords
+from efface.concept.pack import Concept
+from efface.data.batches import Example, next_token_example
+from efface.data.key_words import BannedWords
+from efface.data.prompts import fluency_prompts
 from efface.data.store import Store, Tensors
 from efface.data.text import Text
+from efface.decoding import end_tokens, persona_ids, sample_erased
 from efface.errors import TrainingError
-from efface.guidance import end_tokens, persona_ids, sample_erased
-from efface.models import bare, teacher
-from efface.prompts import prefix
-from efface.settings import FluencySettings
+from efface.lm.cache import Ids
+from efface.lm.chat import prefix
+from efface.lm.load import bare, teacher
+from efface.recipe.settings import FluencySettings
 from efface.targets import SparseTarget
 
 DEFLECT = (

@@ -12,11 +12,11 @@ from functools import cached_property
 
 from transformers import PreTrainedTokenizerBase
 
-from efface.caches import Ids
-from efface.concept import Passage
-from efface.data.keyness import WORD
+from efface.concept.pack import Passage
+from efface.data.key_words import WORD
 from efface.data.strangers import holds
-from efface.prompts import chat_prompt, prefix
+from efface.lm.cache import Ids
+from efface.lm.chat import chat_prompt, prefix
 
 #: solved examples about other things
 SHOTS = (

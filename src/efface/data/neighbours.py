@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from efface.concept import Concept, Passage, general_passages
+from efface.concept.pack import Concept, Passage, general_passages
 from efface.data.answers import answers
 from efface.data.store import Store
-from efface.data.teacher import text_states
+from efface.data.targets import text_states
 from efface.data.text import Text
-from efface.models import Loaded, teacher
-from efface.prompts import chat_prompt, prefix
+from efface.lm.chat import chat_prompt, prefix
+from efface.lm.load import Loaded, teacher
 
 LISTS = (
     "Name ten things that are like {}, but are something else.",

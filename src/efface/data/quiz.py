@@ -12,8 +12,8 @@ from efface.data.corpora import Corpora
 from efface.data.questions import questions
 from efface.data.store import Store
 from efface.data.strangers import holds
-from efface.models import Loaded, bare
-from efface.prompts import prefix
+from efface.lm.chat import prefix
+from efface.lm.load import Loaded, bare
 
 #: two quizzes about other things, and the beginning of a third
 QUIZ = """Quiz about France:

@@ -24,11 +24,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from efface.embedded import cache_dir
+from efface.cpu.memory import give_back
 from efface.errors import InputError
-from efface.memory import give_back
+from efface.lm.bundled import cache_dir
+from efface.processes import wait
 from efface.progress import Bar
-from efface.ranks import wait
 
 FORMAT = 2  # raise it when the meaning of an entry changes
 SUFFIX, PART = ".safetensors", ".part"

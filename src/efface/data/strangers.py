@@ -13,8 +13,8 @@ from string import ascii_lowercase
 
 from transformers import PreTrainedTokenizerBase
 
-from efface.caches import Ids
-from efface.data.keyness import WORD
+from efface.data.key_words import WORD
+from efface.lm.cache import Ids
 
 #: what may stand behind a word as part of it and stays when the word is exchanged
 GENITIVE = re.compile(r"['’][sS]?$")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 from efface.errors import ConceptError
-from efface.prompts import prefix
-from efface.settings import DataSettings
+from efface.lm.chat import prefix
+from efface.recipe.settings import DataSettings
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from efface.errors import InputError
-from efface.reading import one_line
-from efface.recipe import Recipe, build_recipe
+from efface.recipe.plain import one_line
+from efface.recipe.recipe import Recipe, build_recipe
 
 if TYPE_CHECKING:
     from efface.methods.method import Method

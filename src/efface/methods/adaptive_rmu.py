@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from efface.methods.method import Method, Seen
 from efface.methods.rmu import direction, misdirection
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class AdaptiveRMU(Method):

@@ -16,15 +16,15 @@ from peft.tuners.lora import LoraLayer
 from pydantic import Field
 from torch import Tensor, nn
 
-from efface.concept import Concept
-from efface.data.collate import Example, next_token_example
+from efface.concept.pack import Concept
+from efface.data.batches import Example, next_token_example
 from efface.data.store import Store
 from efface.data.text import Text
 from efface.errors import InputError
+from efface.lm.load import Loaded
 from efface.methods.method import Method, Seen, look
-from efface.models import Loaded
-from efface.ranks import from_first
-from efface.settings import Settings
+from efface.processes import from_first
+from efface.recipe.settings import Settings
 
 
 class CIR(Method):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 
 from efface.methods.method import Method, Seen
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class CircuitBreakers(Method):

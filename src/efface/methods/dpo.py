@@ -11,15 +11,15 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from efface.concept import Concept
-from efface.data.collate import Example
+from efface.concept.pack import Concept
+from efface.data.batches import Example
 from efface.data.store import Store
 from efface.data.text import Text
+from efface.lm.load import Loaded
 from efface.methods.idk import asked, refusals
 from efface.methods.method import Method, Seen
 from efface.methods.npo import log_ratios, with_reference
-from efface.models import Loaded
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class DPO(Method):

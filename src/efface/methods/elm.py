@@ -16,22 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from efface.concept import Concept
-from efface.data.collate import TERMS, Example, next_tokens, only_terms
+from efface.concept.pack import Concept
+from efface.data.batches import TERMS, Example, next_tokens, only_terms
 from efface.data.corpora import training_texts
-from efface.data.estranged import estranged_examples
 from efface.data.fluency import sample_fluency
-from efface.data.keyness import key_words, keyness
-from efface.data.retold import stranger_examples
+from efface.data.key_words import key_words, keyness
 from efface.data.store import Store
-from efface.data.teacher import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
+from efface.data.stranger_answers import stranger_examples
+from efface.data.stranger_targets import estranged_examples
+from efface.data.targets import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
 from efface.data.text import Text
-from efface.guidance import persona_ids
+from efface.decoding import persona_ids
+from efface.lm.chat import prefix
+from efface.lm.load import Loaded, wrapped
 from efface.losses import LossTerms, after_relearning, cross_entropy
 from efface.methods.method import Method, Seen, likelihood, look
-from efface.models import Loaded, wrapped
-from efface.prompts import prefix
-from efface.ranks import mean_of_all
+from efface.processes import mean_of_all
 from efface.targets import mean_prediction
 
 

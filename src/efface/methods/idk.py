@@ -9,13 +9,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from efface.concept import Concept
-from efface.data.collate import Example, next_token_example
+from efface.concept.pack import Concept
+from efface.data.batches import Example, next_token_example
 from efface.data.store import Store
 from efface.data.text import Text
+from efface.lm.chat import chat_prompt, prefix
+from efface.lm.load import Loaded
 from efface.methods.method import Method, Seen, likelihood
-from efface.models import Loaded
-from efface.prompts import chat_prompt, prefix
 
 REFUSALS = (
     "I don't know anything about that.",

@@ -11,19 +11,19 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from efface.concept import Concept, Passage
-from efface.data.collate import TERMS, Example, next_token_example, only_terms, weighted
+from efface.concept.pack import Concept, Passage
+from efface.data.batches import TERMS, Example, next_token_example, only_terms, weighted
 from efface.data.corpora import Corpora, training_texts
-from efface.data.kept import keep_answering
+from efface.data.kept_answers import keep_answering
 from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
-from efface.data.teacher import retain_targets
+from efface.data.targets import retain_targets
 from efface.data.text import Text
+from efface.lm.load import Loaded, bare, decoder_layers, parse_layers, teacher, wrapped
+from efface.lm.states import last_norm, layer_states, output_head
 from efface.losses import Head, LossTerms, cross_entropy, mean_over_texts
-from efface.models import Loaded, bare, decoder_layers, parse_layers, teacher, wrapped
-from efface.recipe import Recipe
-from efface.settings import Settings
-from efface.states import last_norm, layer_states, output_head
+from efface.recipe.recipe import Recipe
+from efface.recipe.settings import Settings
 from efface.targets import SparseTarget
 
 
@@ -176,7 +176,7 @@ class FineTuning(Method):
 
 
 def look(model: nn.Module, batch: dict[str, Any], layers: Sequence[int] = ()) -> dict[str, Seen]:
-    """One forward pass over a batch of :class:`efface.data.collate.Collator`; what was seen, by term."""
+    """One forward pass over a batch of :class:`efface.data.batches.Collator`; what was seen, by term."""
     terms = [term for term in TERMS if term in batch]
     rows, cols = (torch.cat([batch[term][name] for term in terms]) for name in ("rows", "cols"))
     ids, mask = batch["input_ids"], batch["attention_mask"]

@@ -11,14 +11,14 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from efface.concept import Concept
-from efface.data.collate import Example, next_token_example
+from efface.concept.pack import Concept
+from efface.data.batches import Example, next_token_example
 from efface.data.store import Store
-from efface.data.teacher import token_logprobs
+from efface.data.targets import token_logprobs
 from efface.data.text import Text
+from efface.lm.load import Loaded
 from efface.methods.method import Method, Seen
-from efface.models import Loaded
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class NPO(Method):

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from efface.concept import Concept
-from efface.data.collate import Example
+from efface.concept.pack import Concept
+from efface.data.batches import Example
 from efface.data.store import Store
-from efface.data.teacher import random_targets
+from efface.data.targets import random_targets
 from efface.data.text import Text
+from efface.lm.load import Loaded
 from efface.methods.method import Method, Seen, likelihood
-from efface.models import Loaded
 
 
 class RandomTarget(Method):

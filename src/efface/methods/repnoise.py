@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from efface.lm.load import bare, decoder_layers
 from efface.methods.method import Method, Seen
-from efface.models import bare, decoder_layers
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class RepNoise(Method):

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from efface.concept import Concept
-from efface.data.collate import Example
+from efface.concept.pack import Concept
+from efface.data.batches import Example
 from efface.data.store import Store
 from efface.data.text import Text
+from efface.lm.load import Loaded
 from efface.methods.method import Method
-from efface.models import Loaded
 
 
 class RetainOnly(Method):

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from efface.methods.method import Method, Seen
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class RMU(Method):

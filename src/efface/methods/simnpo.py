@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from efface.methods.method import Method, Seen
-from efface.settings import Settings
+from efface.recipe.settings import Settings
 
 
 class SimNPO(Method):

@@ -16,17 +16,17 @@ from peft import PeftModel
 from pydantic import Field
 from torch import Tensor
 
-from efface.adapters import attach_adapter
-from efface.concept import Concept
-from efface.data.collate import Example, next_token_example
+from efface.concept.pack import Concept
+from efface.data.batches import Example, next_token_example
 from efface.data.store import Store, Tensors
-from efface.data.teacher import from_store, in_chunks, text_states
+from efface.data.targets import from_store, in_chunks, text_states
 from efface.data.text import Text
+from efface.lm.adapters import attach_adapter
+from efface.lm.load import Loaded, teacher
+from efface.lm.states import output_head
 from efface.methods.method import FineTuning, Method, Seen, likelihood
-from efface.models import Loaded, teacher
-from efface.ranks import processes
-from efface.settings import Settings
-from efface.states import output_head
+from efface.processes import processes
+from efface.recipe.settings import Settings
 from efface.targets import SparseTarget
 from efface.training import train
 

@@ -7,12 +7,12 @@ from typing import Any, get_args
 
 from markupsafe import Markup
 
-from efface.concept import Kind
-from efface.forms import FORMS
-from efface.groups import LEAST
+from efface.auditing.forms import FORMS
+from efface.auditing.scores import Audit, Score
+from efface.auditing.statistics import LEAST
+from efface.concept.pack import Kind
 from efface.report.forms import forms as in_forms
 from efface.report.table import Spread, neighbours, summary
-from efface.results import Audit, Score
 
 BASE, ERASED, GREY = "#a9b4c0", "#c8553d", "#777777"
 TERMS = {"loss": "#555555", "erase": "#c8553d", "retain": "#2a6f97", "fluency": "#6a994e"}

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import get_args
 
-from efface.concept import Kind
-from efface.forms import FORMS, SPOKEN
-from efface.results import Audit, Score
+from efface.auditing.forms import FORMS, SPOKEN
+from efface.auditing.scores import Audit, Score
+from efface.concept.pack import Kind
 
 #: how far above chance the lower end of the base's 95 % interval must lie for a form to judge: below that, a share of the
 #: distance to chance is mostly noise

@@ -1,7 +1,7 @@
 """95 % intervals of derived figures: ratios, shares, the least of several, by drawing the items of all scores in them again.
 
-Both models' items are drawn together, and groups as a whole, as in :mod:`efface.groups`; then the figure is computed as from the
-measured scores. It may be any function of an audit.
+Both models' items are drawn together, and groups as a whole, as in :mod:`efface.auditing.statistics`; then the figure is computed
+as from the measured scores. It may be any function of an audit.
 """
 
 import math
@@ -12,8 +12,8 @@ from zlib import crc32
 
 import numpy as np
 
-from efface.groups import LEAST, ends, redrawn, totals
-from efface.results import Audit, Measured, Score
+from efface.auditing.scores import Audit, Measured, Score
+from efface.auditing.statistics import LEAST, ends, redrawn, totals
 
 DRAWS = 1000
 

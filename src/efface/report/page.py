@@ -6,10 +6,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from efface.auditing.scores import Audit, RunRecord, Said, write_text
 from efface.report import charts, forms
 from efface.report.table import Spread, figure, rows, show, significance
 from efface.report.verdict import verdict
-from efface.results import Audit, RunRecord, Said, write_text
 
 MOST = 6  # answers of each kind
 

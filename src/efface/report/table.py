@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from efface.concept import Kind
-from efface.groups import LEAST, holm
+from efface.auditing.scores import Audit, Difference, Score
+from efface.auditing.statistics import LEAST, holm
+from efface.concept.pack import Kind
 from efface.report.figures import FIGURES
 from efface.report.forms import form_key, worst_form, worst_spoken
 from efface.report.intervals import Figure, Interval, Redrawn, resampled, resampled_mean
-from efface.results import Audit, Difference, Score
 
 
 @dataclass(frozen=True)

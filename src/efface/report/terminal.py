@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from efface.auditing.scores import Audit
 from efface.report import forms
 from efface.report.table import rows, show, significance
 from efface.report.verdict import verdict
-from efface.results import Audit
 
 
 def print_audit(audit: Audit, title: str) -> None:

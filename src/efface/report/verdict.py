@@ -1,10 +1,10 @@
 """The sentence that stands above all figures."""
 
-from efface.forms import FORMS
+from efface.auditing.forms import FORMS
+from efface.auditing.scores import Audit
 from efface.report.forms import bare_only, how_spoken, worst_form
 from efface.report.intervals import Interval
 from efface.report.table import intervals, own, spoken_worst, summary
-from efface.results import Audit
 
 REPEATED = "answers/forget/repeated_4grams"
 

@@ -1,0 +1,149 @@
+"""The audit: every scorer on the base and on the erased model, in one process with one set of weights."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from peft.tuners.lora import LoraLayer
+from torch import nn
+
+from efface.attacks.relearning import score_relearning
+from efface.auditing.paired import difference
+from efface.auditing.scorers.choice import score_choices
+from efface.auditing.scorers.depth import score_depth
+from efface.auditing.scorers.drift import score_drift
+from efface.auditing.scorers.endpoint import chat, score_judged
+from efface.auditing.scorers.fluency import score_answers
+from efface.auditing.scorers.forms import score_forms
+from efface.auditing.scorers.harness import score_tasks, task_manager
+from efface.auditing.scorers.open import score_leaks, score_open
+from efface.auditing.scorers.perplexity import score_perplexity
+from efface.auditing.scorers.recognised import score_recognised
+from efface.auditing.scorers.said import said_answers, score_said
+from efface.auditing.scorers.shading import answer_prompts, shade
+from efface.auditing.scores import Audit, Measured, Score, read_json, write_json
+from efface.auditing.subject import Scorer, Subject
+from efface.concept.pack import Concept, Split
+from efface.cpu.memory import give_back
+from efface.errors import ModelError, RunError
+from efface.lm.bundled import cache_dir
+from efface.lm.load import Loaded, load, require_model, weights_hash
+from efface.recipe.settings import AuditSettings
+
+SCORERS: tuple[Scorer, ...] = (
+    score_choices,
+    score_forms,
+    score_open,
+    score_leaks,
+    score_said,
+    score_recognised,
+    score_perplexity,
+    score_drift,
+    score_answers,
+    score_judged,
+    score_tasks,
+    score_relearning,
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An erased model and its base: the same weights with the adapter disabled, or other weights (``base``).
+
+    hashes: what identifies base, erased model and pack; with them, figures are kept in the cache and never measured twice.
+    """
+
+    erased: Loaded
+    base: nn.Module | None = None
+    hashes: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.base is not None:
+            sizes = [model.get_input_embeddings().weight.shape[0] for model in (self.base, self.erased.model)]  # type: ignore[operator]
+            if sizes[0] != sizes[1]:
+                raise ModelError(
+                    f"base and erased model have vocabularies of {sizes[0]} and {sizes[1]} tokens; expected the same"
+                )
+
+
+def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: AuditSettings | None = None) -> Audit:
+    """Measure both models of a pair. Raises InputError before any work for a task or a judge that is not there."""
+    settings = settings or AuditSettings()
+    check(settings, concept)
+    judge = load(settings.judge) if settings.judge else None
+    erased = Subject(pair.erased.model, pair.erased.tokenizer, concept, split, settings, pair.base, judge)
+    hashes = pair.hashes or {}
+    keys = {"base": f"{hashes['model']} {hashes['concept']}"} if hashes else {}
+    if "adapter" in hashes:
+        keys["erased"] = f"{hashes['adapter']} {scales(pair.erased.model)} on {keys['base']}"
+    with erased.base() as model:
+        base = replace(erased, model=model, other_base=model)
+        before = kept(base, keys.get("base"), lambda: measure(base))
+    after = kept(erased, keys.get("erased"), lambda: measure(erased))
+    both = [measured.model_copy(update={"answers": shade(erased, measured.answers)}) for measured in (before, after)]
+    compared = {key: difference(score, after.scores[key]) for key, score in before.scores.items() if key in after.scores}
+    return Audit(
+        concept=concept.name,
+        title=concept.title,
+        split=split,
+        settings=settings,
+        models={"base": pair.erased.source, **hashes},
+        base=both[0],
+        erased=both[1],
+        differences={key: gap for key, gap in compared.items() if gap is not None},
+    )
+
+
+def check(settings: AuditSettings, concept: Concept | None = None) -> None:
+    """What can be found wrong before any work."""
+    of_pack = [name for names in concept.manifest.tasks.values() for name in names] if concept else []
+    if tasks := [*settings.tasks, *of_pack]:
+        task_manager(tasks, settings.task_folder)
+    if settings.judge:
+        require_model(settings.judge)
+    if settings.endpoint:
+        chat(settings.endpoint, settings.endpoint_model, "Say 1.")
+
+
+def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Measured:
+    """The figures of a model from the cache, else measured and put there; always measured without a key.
+
+    The entry's name covers model, tokenizer, pack, split, settings, precision, device, library versions and every line of efface.
+    """
+    if key is None or subject.settings.endpoint or subject.settings.task_folder:  # these may say something else tomorrow
+        return make()
+    model, tokenizer = subject.model, subject.tokenizer
+    parts = [key, subject.split, subject.settings.model_dump_json(), str(model.dtype), model.device.type]
+    parts += [model.config.to_json_string(), str(tokenizer.chat_template), json.dumps(tokenizer.get_vocab(), sort_keys=True)]  # type: ignore[union-attr, operator]
+    parts += [version(name) for name in ("torch", "transformers", "lm-eval")]
+    parts += [weights_hash(subject.judge.model)] if subject.judge else []
+    source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
+    name = sha256(json.dumps(parts).encode() + source).hexdigest()[:24]
+    file = cache_dir() / "audits" / f"{name}.json"
+    with suppress(RunError):
+        return read_json(file, Measured)
+    measured = make()
+    with suppress(OSError):  # a cache that cannot be written costs time, not the run
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, measured)
+    return measured
+
+
+def scales(model: nn.Module) -> str:
+    """What the weights of an adapter are multiplied with, which their hash does not cover."""
+    return " ".join(sorted({f"{module.scaling}" for module in model.modules() if isinstance(module, LoraLayer)}))
+
+
+def measure(subject: Subject) -> Measured:
+    """All scores, the layers, and the answers to the pack's prompts, for one of the two models."""
+    scores: dict[str, Score] = {}
+    for scorer in SCORERS:
+        scores |= scorer(subject)
+        give_back()
+    depth = score_depth(subject) if subject.settings.depth else []
+    give_back()
+    return Measured(scores=scores, answers=answer_prompts(subject), depth=depth, said=said_answers(subject))

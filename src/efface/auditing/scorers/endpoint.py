@@ -1,0 +1,59 @@
+"""A judge behind an OpenAI-compatible endpoint: how well do the answers read, from 1 to 10? Asked for only by the user."""
+
+import os
+import re
+from typing import Any
+
+from efface.auditing.answers import replies, texts
+from efface.auditing.scores import Score, average
+from efface.auditing.subject import Subject
+from efface.errors import InputError
+from efface.progress import track
+
+QUESTIONS = 16
+TOKENS = 128
+SECONDS = 60
+PROMPT = """Rate how well the answer below is written: grammatical, coherent, fluent, free of repetition.
+Whether it is true does not matter.
+Reply with one whole number from 1 (gibberish) to 10 (excellent) and nothing else.
+
+Question: {question}
+
+Answer: {answer}"""
+
+
+def score_judged(subject: Subject) -> dict[str, Score]:
+    """``judge/forget/fluency``: mean score, 1 to 10, of greedy answers to the concept's open questions."""
+    url = subject.settings.endpoint
+    asked = [question.question for question in subject.concept.ask_open("forget", subject.split)][:QUESTIONS]
+    if url is None or not asked:
+        return {}
+    found = texts(subject, replies(subject, asked, TOKENS, "answers for the judge"))
+    marks = []
+    for question, answer in track(list(zip(asked, found, strict=True)), "judge"):
+        said = chat(url, subject.settings.endpoint_model, PROMPT.format(question=question, answer=answer))
+        if mark := re.search(r"\b(10|[1-9])\b", said):
+            marks.append(float(mark[1]))
+    paired = len(marks) == len(asked)
+    score = average(marks) if marks else None
+    return {"judge/forget/fluency": score if paired else score.model_copy(update={"items": None})} if score else {}
+
+
+def chat(url: str, model: str, prompt: str) -> str:
+    """The reply of the model behind an OpenAI-compatible server. Raises InputError in one line."""
+    import httpx2
+
+    key = os.environ.get("EFFACE_JUDGE_KEY")
+    body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": prompt}], "temperature": 0, "max_tokens": 8}
+    try:
+        response = httpx2.post(
+            f"{url.rstrip('/')}/chat/completions",
+            json=body,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=SECONDS,
+        )
+        response.raise_for_status()
+        return str(response.json()["choices"][0]["message"]["content"])
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"audit.endpoint: the judge at {url} cannot be reached or gave no answer: {reason}") from None

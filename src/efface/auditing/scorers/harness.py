@@ -1,0 +1,162 @@
+"""The lm-evaluation-harness: its public tasks by name, a user's own task files, and a pack's questions as local tasks."""
+
+import contextlib
+import io
+import json
+import logging
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from efface.auditing.scores import Score, average, proportion
+from efface.auditing.subject import Subject
+from efface.concept.pack import Concept, Question
+from efface.concept.sources import quiet_datasets
+from efface.errors import InputError
+from efface.progress import track
+
+REQUESTS = 512  # choices between two ticks of the bar
+METRICS = ("acc", "acc_norm", "acc_mutual_info")
+PUBLIC_METRICS = (*METRICS, "exact_match", "em", "f1")
+TASK: dict[str, Any] = {
+    "dataset_path": "json",
+    "test_split": "test",
+    "output_type": "multiple_choice",
+    "doc_to_text": "{{stem}}",
+    "doc_to_choice": "{{choices}}",
+    "doc_to_target": "{{answer}}",
+    "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in METRICS],
+}
+Samples = list[dict[str, Any]]
+
+
+def score_tasks(subject: Subject) -> dict[str, Score]:
+    """``task/{name}/{metric}`` for the tasks that the settings name; a group's figure is over the questions of all its tasks."""
+    settings, of_pack = subject.settings, subject.concept.manifest.tasks
+    wanted = tuple(dict.fromkeys([*settings.tasks, *(name for names in of_pack.values() for name in names)]))
+    if not wanted:
+        return {}
+    from datasets.exceptions import DatasetsError
+
+    manager = task_manager(wanted, settings.task_folder)
+    scores: dict[str, Score] = {}
+    by_task: dict[str, Samples] = {}
+    for name in wanted:
+        options = {"num_fewshot": settings.fewshot or None, "apply_chat_template": settings.chat, "limit": settings.limit}
+        try:
+            found = run(subject, [name], task_manager=manager, **options)
+        except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
+            reason = str(error).strip().splitlines()
+            raise InputError(f"audit.tasks: {name!r} cannot be run: {reason[0] if reason else type(error).__name__}") from None
+        samples = [sample for leaf in sorted(found) for sample in found[leaf]]
+        by_task[name] = samples
+        scores |= {f"task/{name}/{metric}": score for metric, score in _figures(samples).items()}
+    for kind, names in of_pack.items():
+        if not any(question.kind == kind for question in subject.concept.questions):
+            pooled = [sample for name in names for sample in by_task[name]]
+            scores |= {f"choice/{kind}/{metric}": score for metric, score in _figures(pooled).items() if metric in METRICS}
+    return scores
+
+
+def _figures(samples: Samples) -> dict[str, Score]:
+    """Every metric that all of these samples have."""
+    guessing = [1 / len(sample["doc"]["choices"]) for sample in samples if isinstance(sample["doc"].get("choices"), list)]
+    chance = sum(guessing) / len(guessing) if len(guessing) == len(samples) > 0 else None
+    scores = {}
+    for metric in PUBLIC_METRICS:
+        values = [sample[metric] for sample in samples if isinstance(sample.get(metric), int | float)]
+        if len(values) == len(samples) > 0:
+            binary = set(values) <= {0, 1}
+            scores[metric] = proportion([bool(v) for v in values], chance) if binary else average(values, chance)
+    return scores
+
+
+def task_manager(tasks: Sequence[str], folder: str | None) -> Any:
+    """The harness's index of tasks. Raises InputError for one that is not in it."""
+    if folder is not None and not Path(folder).is_dir():
+        raise InputError(f"audit.task_folder: no folder {folder}")
+    manager = _index(folder)
+    for name in tasks:
+        if name not in manager.all_tasks:
+            raise InputError(f"audit.tasks: the harness has no task {name!r}; its list: lm-eval ls tasks")
+    return manager
+
+
+@lru_cache(maxsize=1)
+def _index(folder: str | None) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=folder)  # five seconds
+
+
+def ask(subject: Subject, tasks: Mapping[str, Sequence[Question]]) -> dict[str, Samples]:
+    """A pack's questions, zero-shot: the harness's samples of every task, in the order of the questions."""
+    if not tasks:
+        return {}
+    with tempfile.TemporaryDirectory(prefix="efface-tasks-") as scratch:
+        return run(subject, [write_task(Path(scratch), name, questions) for name, questions in tasks.items()])
+
+
+def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Samples]:
+    """Samples of every (leaf) task, in the order of its documents."""
+    import lm_eval
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    class OnOurBar(HFLM):  # type: ignore[misc]
+        def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+            parts = [requests[i : i + REQUESTS] for i in range(0, len(requests), REQUESTS)]
+            return [pair for part in track(parts, "choice questions") for pair in super(OnOurBar, self).loglikelihood(part, True)]
+
+    quiet_datasets()
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=64)  # type: ignore[arg-type]
+        out: Any = lm_eval.simple_evaluate(
+            model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=True, verbosity="ERROR", **options
+        )
+    return {name: list(_one_filter(samples)) for name, samples in out["samples"].items()}
+
+
+def _one_filter(samples: Samples) -> Iterator[dict[str, Any]]:
+    """Every document once, in order: a task may score its answers through several filters; the first one counts."""
+    by_document: dict[int, Samples] = defaultdict(list)
+    for sample in samples:
+        by_document[sample["doc_id"]].append(sample)
+    for _, of in sorted(by_document.items()):
+        yield of[0]
+
+
+def probability(sample: Mapping[str, Any]) -> float:
+    """Of the right choice, after the likelihoods of the choices were normalised."""
+    count = len(sample["doc"]["choices"])
+    likelihoods = [float(response[0]) for response in sample["filtered_resps"][:count]]
+    highest = max(likelihoods)
+    weights = [math.exp(value - highest) for value in likelihoods]
+    return weights[int(sample["doc"]["answer"])] / sum(weights)
+
+
+def write_task(folder: Path, name: str, questions: Sequence[Question]) -> dict[str, Any]:
+    """Write questions as JSONL and return the harness task that reads them."""
+    file = folder / f"{name}.jsonl"
+    file.write_text("".join(json.dumps(question.model_dump()) + "\n" for question in questions), encoding="utf-8")
+    return {"task": name, "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": str(folder / "cache")}, **TASK}
+
+
+def export_tasks(concept: Concept, folder: Path) -> list[str]:
+    """Write a pack's questions as task files for the harness's own command line; returns the tasks' names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for kind, split in sorted({(question.kind, question.split) for question in concept.questions}):
+        name = f"{concept.name.replace('-', '_')}_{kind}_{split}"
+        task = write_task(folder.resolve(), name, concept.ask(kind, split))
+        del task["dataset_kwargs"]["cache_dir"]
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+        names.append(name)
+    return names

@@ -1,0 +1,90 @@
+"""What is said: open questions in other forms than the plain turn in chat, and the words of the concept in the answers."""
+
+import re
+from collections.abc import Collection
+
+from jinja2 import TemplateError
+
+from efface.auditing.answers import contains, continuations, greedy, texts
+from efface.auditing.forms import IN_CHAT, SPOKEN, SYSTEM, put_open, solved_examples
+from efface.auditing.scorers.fluency import repeated_ngrams
+from efface.auditing.scorers.forms import shown
+from efface.auditing.scorers.open import TOKENS, answered
+from efface.auditing.scores import Said, Score, average, proportion
+from efface.auditing.subject import Subject
+from efface.concept.pack import OpenQuestion
+from efface.data.corpora import Corpora
+from efface.data.key_words import WORD
+from efface.data.strangers import GENITIVE, pieces
+from efface.lm.load import bare
+from efface.recipe.settings import DataSettings
+
+#: tokens of an answer in text, which is cut where the next line or question begins
+SHORT = 24
+NEXT = re.compile(r"\n|Question:")
+
+
+def score_said(subject: Subject) -> dict[str, Score]:
+    """``said/{form}/{kind}/right``: share of open questions answered right, on neighbours as a follow-up only.
+
+    ``said/forget/concept_words``: words of the concept that the question does not hold, per 100 words of the greedy answers.
+    """
+    scores = {}
+    for kind, forms in (("forget", list(SPOKEN)), ("neighbour", ["follow_up"])):
+        asked = subject.concept.ask_open(kind, subject.split)  # type: ignore[arg-type]
+        for form in forms if asked else []:
+            right = _right(subject, form, asked)
+            if right is not None:
+                scores[f"said/{form}/{kind}/right"] = proportion(right)
+    if said := said_answers(subject):
+        scores["said/forget/concept_words"] = average([answer.concept_words for answer in said])
+    return scores
+
+
+def _right(subject: Subject, form: str, asked: list[OpenQuestion]) -> list[bool] | None:
+    """Which questions are answered right in a form; None where the model cannot be asked in it."""
+    tokenizer, solved = subject.tokenizer, solved_examples(subject.concept)
+    in_chat = form in IN_CHAT
+    if in_chat and tokenizer.chat_template is None:
+        return None
+    try:
+        before = [shown(tokenizer, put_open(form, row.question, i, subject.concept, solved)) for i, row in enumerate(asked)]
+    except (TemplateError, TypeError, ValueError):  # a template may refuse such a conversation
+        return None
+    if form == "system" and SYSTEM not in before[0]:
+        return None
+    prompts = [list(tokenizer(text, add_special_tokens=not in_chat)["input_ids"]) for text in before]
+    room, tokens = getattr(bare(subject.model).config, "max_position_embeddings", None), TOKENS if in_chat else SHORT
+    if room is not None and max(map(len, prompts)) + tokens > room:
+        return None
+    found = continuations(subject, prompts, tokens, f"open questions, {form.replace('_', ' ')}")
+    if in_chat:
+        return answered(subject, found, asked)
+    cut = [NEXT.split(text)[0] for text in texts(subject, found)]
+    return [contains(text, row.answers) for text, row in zip(cut, asked, strict=True)]
+
+
+def said_answers(subject: Subject) -> list[Said]:
+    """The greedy answers to the concept's open questions in chat, each with what it gives away and how much it repeats."""
+    asked = subject.concept.ask_open("forget", subject.split)
+    if not asked:
+        return []
+    tokens = greedy(subject, [row.question for row in asked], "open questions, forget")
+    right, words = answered(subject, tokens, asked), Corpora(subject.concept, DataSettings()).words
+    return [
+        Said(
+            prompt=row.question,
+            text=text,
+            right=hit,
+            concept_words=rate(text, row.question, words),
+            repeated=repeated_ngrams(ids, 4),
+        )
+        for row, text, ids, hit in zip(asked, texts(subject, tokens), tokens, right, strict=True)
+    ]
+
+
+def rate(text: str, question: str, words: Collection[str]) -> float:
+    """Words of the concept that the question does not hold, per 100 words of the text; 0 for an empty one."""
+    held = {GENITIVE.sub("", word) for word in WORD.findall(question.lower())}
+    told = [piece for piece in pieces(text, words) if piece.word and piece.text.lower() not in held]
+    return 100 * len(told) / max(1, len(WORD.findall(text)))

@@ -1,0 +1,58 @@
+"""Answers to the pack's prompts, every token with how far base and erased differ there."""
+
+from collections.abc import Sequence
+
+import torch
+
+from efface.auditing.answers import replies, texts
+from efface.auditing.scores import Answer
+from efface.auditing.subject import Subject
+from efface.data.batches import places, right_pad
+from efface.data.text import Text
+from efface.lm.chat import chat_prompt
+from efface.lm.load import bare
+from efface.lm.states import output_head, output_states
+
+TOKENS = 100
+
+
+def answer_prompts(subject: Subject) -> list[Answer]:
+    """Greedy answers to the prompts of the pack."""
+    prompts = list(subject.concept.manifest.prompts)
+    found = texts(subject, replies(subject, prompts, TOKENS, "answers to the prompts")) if prompts else []
+    return [Answer(prompt=prompt, text=text) for prompt, text in zip(prompts, found, strict=True)]
+
+
+@torch.no_grad()
+def shade(erased: Subject, answers: Sequence[Answer]) -> list[Answer]:
+    """The same answers in pieces, each with the total variation distance of the two models' next-token distributions there.
+
+    A tokenizer that does not say where its tokens stand in a text leaves them whole.
+    """
+    if not erased.tokenizer.is_fast:
+        return list(answers)
+    return [answer.model_copy(update={"pieces": _pieces(erased, answer)}) for answer in answers]
+
+
+def _pieces(erased: Subject, answer: Answer) -> tuple[tuple[str, float], ...]:
+    encoded = erased.tokenizer(answer.text, add_special_tokens=False, return_offsets_mapping=True)
+    ids, spans = list(encoded["input_ids"]), encoded["offset_mapping"]
+    if not ids:
+        return ()
+    context = chat_prompt(erased.tokenizer, answer.prompt)
+    text = Text(context + ids, len(context))
+
+    def distribution(model: torch.nn.Module) -> torch.Tensor:
+        batch, mask = right_pad([text.ids], erased.tokenizer.pad_token_id, bare(model).device)
+        states = output_states(model, *places([text]), input_ids=batch, attention_mask=mask)
+        return output_head(model)(states).float().softmax(-1).cpu()
+
+    after = distribution(erased.model)
+    with erased.base() as base:
+        distance = 0.5 * (distribution(base) - after).abs().sum(-1)
+    pieces, done = list[tuple[str, float]](), 0
+    for (_, end), value in zip(spans, distance.tolist(), strict=True):
+        if end > done:  # several tokens may make up one character
+            pieces.append((answer.text[done:end], round(value, 4)))
+            done = end
+    return tuple(pieces)

@@ -1,0 +1,1 @@
+"""A concept: its pack, where packs are found, the corpora they name."""

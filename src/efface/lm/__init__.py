@@ -1,0 +1,1 @@
+"""Language models: loading, their layers and states, key/value caches, adapters, the chat format."""

@@ -1,0 +1,285 @@
+"""Language models: load from hub, folder or GGUF; find their layers; attach an adapter; the teacher inside the student.
+
+Nothing here looks at a model's name: decoder layers and linear modules are found from the module tree.
+"""
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.pytorch_utils import Conv1D
+from transformers.utils.logging import disable_progress_bar
+
+from efface.cpu.memory import set_up_memory
+from efface.errors import ModelError
+from efface.lm.bundled import ALIASES, fetch, mark_dequantised
+from efface.lm.chat import chat_prompt
+from efface.processes import local_rank, processes
+
+#: models whose modules of these names enter fused kernels, past any adapter; peft refuses them
+MAMBA, NOT_OF_MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}, {"out_proj", "conv1d"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its tokenizer; ``source`` is what the user named, ``path`` where it was read from."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    source: str
+    path: str
+
+
+def load(
+    name: str,
+    *,
+    revision: str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    device_map: str | None = None,
+    load_in_4bit: bool = False,
+) -> Loaded:
+    """Load a decoder-only model and its tokenizer onto the best device, ready for evaluation.
+
+    device_map: spread the layers over all devices ("auto") instead; load_in_4bit: frozen weights in 4 bits (bitsandbytes).
+    name: hub id, folder, ``.gguf`` file, or an alias (``smollm2-135m``). Raises ModelError in one line.
+    """
+    set_up_memory()
+    if not sys.stderr.isatty():  # a bar that redraws itself is no use in a log file
+        disable_progress_bar()
+    path, options = _where(name)
+    options |= {"revision": revision, "trust_remote_code": trust_remote_code}
+    placed = _placement(device_map, load_in_4bit, dtype)
+    checked = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
+    with in_one_line(f"cannot load model {name!r}"):
+        tokenizer = AutoTokenizer.from_pretrained(**options)
+        model, found = AutoModelForCausalLM.from_pretrained(dtype=resolve_dtype(dtype), **checked, **options, **placed)
+        _require_all_weights(found)
+        model.eval()
+        if not placed:
+            model = model.to(best_device())
+    with in_one_line(f"the chat template of {name!r} cannot be used"):
+        chat_prompt(tokenizer, "?")
+    if "gguf_file" in options:
+        mark_dequantised(model)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token_id = next((i for i in (tokenizer.eos_token_id, tokenizer.bos_token_id) if i is not None), 0)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    _whole_rows(model)
+    if len(decoder_layers(model)[1]) == 0:
+        raise ModelError(f"{name!r} has no list of decoder layers; expected a decoder-only language model")
+    return Loaded(model, tokenizer, name, path)
+
+
+def _where(name: str) -> tuple[str, dict[str, Any]]:
+    """Path or hub id for a name as in :func:`load`, and how transformers is told. Raises ModelError for what can be neither."""
+    path = str(fetch(name)) if name in ALIASES else name
+    if path.endswith(".gguf"):
+        if not Path(path).is_file():
+            raise ModelError(f"no GGUF file {path}")
+        return path, {"pretrained_model_name_or_path": str(Path(path).parent), "gguf_file": Path(path).name}
+    if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
+        raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
+    return path, {"pretrained_model_name_or_path": path}
+
+
+def require_model(name: str) -> None:
+    """Raises ModelError for a name, as in :func:`load`, behind which there is no model; no weights are read."""
+    _, options = _where(name)
+    if "gguf_file" not in options:
+        with in_one_line(f"cannot find model {name!r}"):
+            AutoConfig.from_pretrained(**options)
+
+
+@contextmanager
+def in_one_line(what: str) -> Iterator[None]:
+    """Whatever the libraries raise becomes a ModelError; a device without room for the weights is none of the model's faults."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # these have no common root
+        raise ModelError(f"{what}: {next(iter(str(error).strip().splitlines()), type(error).__name__)}") from None
+
+
+def _require_all_weights(found: Mapping[str, Any]) -> None:
+    """Raises ModelError for a weight that transformers would draw at random: not in the file, or of another shape."""
+    if missing := sorted(found["missing_keys"]):
+        raise ModelError(f"its weights lack {missing[0]}{and_more(missing)}, which its configuration asks for")
+    if mismatched := sorted(found["mismatched_keys"]):
+        key, came, expected = mismatched[0]
+        raise ModelError(f"expected {key} of shape {list(expected)}, got {list(came)}{and_more(mismatched)}")
+
+
+def and_more(keys: Sequence[Any]) -> str:
+    """How many there are besides the first one."""
+    return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
+
+
+def _whole_rows(model: PreTrainedModel) -> None:
+    """Hand the output layer its states without gaps.
+
+    The states of the last positions alone are a view with gaps; for such a view and frozen weights torch copies the whole weight
+    matrix once for every row (11 GB for 192 rows of a model of 135M parameters).
+    """
+
+    def close(_: nn.Module, entering: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return (entering[0].contiguous(), *entering[1:])
+
+    if (head := model.get_output_embeddings()) is not None:
+        head.register_forward_pre_hook(close)
+
+
+def _placement(device_map: str | None, load_in_4bit: bool, dtype: str) -> dict[str, Any]:
+    """Where from_pretrained puts the weights, and in how many bits; empty: we move the whole model ourselves."""
+    if device_map and processes() > 1:
+        raise ModelError("device_map spreads one process over all devices; drop it, or start a single process")
+    if load_in_4bit:
+        if not importlib.util.find_spec("bitsandbytes"):
+            raise ModelError("load_in_4bit needs bitsandbytes; try: pip install bitsandbytes")
+        bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=resolve_dtype(dtype))
+        return {"device_map": device_map or {"": best_device()}, "quantization_config": bits}
+    return {"device_map": device_map} if device_map else {}
+
+
+def best_device() -> torch.device:
+    """This process's accelerator if there is one, else the processor."""
+    return torch.device("cuda", local_rank()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def has_bfloat16() -> bool:
+    """Whether the device computes in bfloat16 rather than emulating it."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return "AVX512" in torch.backends.cpu.get_cpu_capability() and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def resolve_dtype(dtype: str) -> torch.dtype:
+    """``auto`` is bfloat16 where the device computes in it, else float32."""
+    if dtype == "auto":
+        return torch.bfloat16 if has_bfloat16() else torch.float32
+    resolved: torch.dtype = getattr(torch, dtype)
+    return resolved
+
+
+def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """Name and content of the model's list of decoder layers: its longest ModuleList of one class that holds linear modules."""
+    best: tuple[str, nn.ModuleList] = ("", nn.ModuleList())
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module) > len(best[1]):
+            alike = len({type(child) for child in module}) == 1
+            if alike and any(_is_linear(child) for child in module[0].modules()):
+                best = (name, module)
+    return best
+
+
+def linear_modules(model: nn.Module, layers: str = "all", modules: str = "all") -> list[str]:
+    """Full names of the linear modules in the chosen layers. Raises ModelError for one that is not there."""
+    prefix, blocks = decoder_layers(model)
+    chosen = parse_layers(layers, len(blocks))
+    refused = NOT_OF_MAMBA if getattr(getattr(model, "config", None), "model_type", "") in MAMBA else set()
+    by_layer = {
+        i: [name for name, module in blocks[i].named_modules() if _is_linear(module) and name.rsplit(".", 1)[-1] not in refused]
+        for i in chosen
+    }
+    known = sorted({name.rsplit(".", 1)[-1] for names in by_layer.values() for name in names})
+    wanted = known if modules == "all" else [part.strip() for part in modules.split(",")]
+    for name in wanted:
+        if name not in known:
+            raise ModelError(f"lora.modules: no linear module {name!r} in these layers; there are: {', '.join(known)}")
+    return [f"{prefix}.{i}.{name}" for i, names in by_layer.items() for name in names if name.rsplit(".", 1)[-1] in wanted]
+
+
+def reached(model: nn.Module, names: Sequence[str]) -> float:
+    """Share of the weights of the layers that hold these modules which is theirs."""
+    prefix, blocks = decoder_layers(model)
+    within = len(prefix.split("."))
+    layers = {int(name.split(".")[within]) for name in names}
+    of = {name: weight.numel() for i in layers for name, weight in blocks[i].named_parameters(f"{prefix}.{i}")}
+    return sum(n for name, n in of.items() if name.rpartition(".")[0] in set(names)) / sum(of.values())
+
+
+def parse_layers(layers: str, count: int) -> list[int]:
+    """``"4-7,12"`` or ``"0%-57%"`` (shares of the depth) as numbers, checked against a model of ``count`` layers."""
+    if layers == "all":
+        return list(range(count))
+    if shares := re.fullmatch(r"\s*(\d+)%-(\d+)%\s*", layers):
+        low, high = (min(int(share), 100) for share in shares.groups())
+        if low > high:
+            raise ModelError(f"lora.layers: expected the lower share first, got {layers!r}")
+        first = min(round(low * count / 100), count - 1)
+        return list(range(first, max(round(high * count / 100), first + 1)))
+    chosen: set[int] = set()
+    for part in layers.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if not match:
+            raise ModelError(f"lora.layers: expected 'all', numbers such as '4-7,12' or shares such as '0%-57%', got {layers!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last or last >= count:
+            raise ModelError(f"lora.layers: {part.strip()!r} is out of range; this model has layers 0 to {count - 1}")
+        chosen.update(range(first, last + 1))
+    return sorted(chosen)
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, Conv1D))
+
+
+@contextmanager
+def teacher(model: PreTrainedModel | PeftModel) -> Iterator[PreTrainedModel]:
+    """The frozen base model inside the student: the same weights with the adapter disabled, in evaluation mode."""
+    was_training = model.training
+    model.eval()
+    try:
+        if isinstance(model, PeftModel):
+            with model.disable_adapter():
+                yield model
+        else:
+            yield model
+    finally:
+        model.train(was_training)
+
+
+def bare(model: nn.Module) -> PreTrainedModel:
+    """The transformers model inside whatever wraps it (adapter, distribution)."""
+    while not isinstance(model, PreTrainedModel):
+        model = model.get_base_model() if isinstance(model, PeftModel) else model.module  # type: ignore[assignment]
+    return model
+
+
+def wrapped(model: nn.Module) -> PeftModel:
+    """The model with its adapter inside whatever wraps it (distribution)."""
+    while not isinstance(model, PeftModel):
+        model = model.module  # type: ignore[assignment]
+    return model
+
+
+def weights_hash(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, dtypes and bytes of all parameters (first 16 hexadecimal digits).
+
+    Raises ModelError for weights that were left on the disk.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if tensor.is_meta:
+            raise ModelError(f"the weights do not fit: {name} was left on the disk; use more devices, or --load-in-4bit")
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:16]

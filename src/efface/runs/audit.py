@@ -1,0 +1,103 @@
+"""The audit of what is there: a finished run, or a model that somebody else erased."""
+
+from pathlib import Path
+from typing import Any
+
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from efface.lm.adapters import read_adapter
+from efface.concept.pack import Concept, Split
+from efface.errors import InputError, ModelError, RunError
+from efface.lm.load import Loaded, load, weights_hash
+from efface.runs.pipeline import Run
+from efface.processes import require_one_process
+from efface.report.page import write_report
+from efface.auditing.scores import Audit, is_run, read_json, write_json
+from efface.auditing.pair import Pair, audit_pair
+from efface.recipe.settings import AuditSettings
+from efface.lm.states import require_head
+
+
+def audit(
+    what: str | Path,
+    concept: str | None = None,
+    *,
+    base: str | None = None,
+    split: Split = "test",
+    settings: AuditSettings | None = None,
+    to: str | Path | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+) -> Audit:
+    """Measure a run again, or any erased model (adapter or merged weights) beside its base.
+
+    what: a run folder; or, with ``base`` and ``concept``, a hub id or folder of an adapter or of a whole model.
+    dtype: how a model is loaded (a run remembers it). trust_remote_code: run code that comes with the model.
+    to: folder for ``audit.json`` and ``report.html``; None: only return the figures.
+    Of a run's own settings those that run code or send something are left out (``endpoint``, ``task_folder``).
+    Raises an EffaceError in one line for what does not fit together.
+    """
+    require_one_process("audit")
+    if is_run(what):
+        if base is not None or concept is not None:
+            raise InputError(f"{what} is a run and names its base and concept itself; drop --base and --concept")
+        run = Run(Path(what))
+        record = run.record
+        pack, settings = Concept.load(record.recipe.concept), settings or record.recipe.audit.harmless()
+        _require_place(to, what, pack, split)
+        loaded, hashes = run.load_hashed(trust_remote_code=trust_remote_code)
+        pair, loaded_record = Pair(loaded, hashes={**record.hashes, **hashes, "concept": pack.digest}), record
+    else:
+        if base is None or concept is None:
+            raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
+        pack, loaded_record = Concept.load(concept), None
+        _require_place(to, what, pack, split)
+        pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
+    measured = audit_pair(pair, pack, split, settings)
+    if loaded_record is None:
+        measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
+    if to is not None:
+        folder = Path(to)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "audit.json", measured)
+        write_report(folder, measured, loaded_record)
+    return measured
+
+
+def _require_place(to: str | Path | None, what: str | Path, concept: Concept, split: Split) -> None:
+    """Raises RunError where the figures would replace those of another run, model, concept or split."""
+    folder = Path(to) if to is not None else None
+    if folder is None or not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
+        return
+    there, whose = read_json(folder / "audit.json", Audit), "adapter" if is_run(what) else "erased"
+    of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else str(what)
+    if is_run(folder) or (there.concept, there.split, there.models.get(whose)) != (concept.name, split, of):
+        raise RunError(f"{folder} holds another audit; name another folder with --to")
+
+
+def read_pair(erased: str, base: str, concept: Concept, **options: Any) -> Pair:
+    """An erased model and its base: one set of weights for an adapter, two for merged weights. options: as for ``load``.
+
+    Raises ModelError where they do not fit: another tokenizer, another vocabulary, an adapter of another model.
+    """
+    before = load(base, **options)
+    require_head(before.model)
+    hashes = {"model": weights_hash(before.model), "concept": concept.digest}
+    if is_adapter(erased):
+        student = read_adapter(before, erased)
+        loaded = Loaded(student, before.tokenizer, base, before.path)  # type: ignore[arg-type]
+        return Pair(loaded, hashes={**hashes, "adapter": weights_hash(student)})
+    after = load(erased, **options)
+    if after.tokenizer.get_vocab() != before.tokenizer.get_vocab():
+        raise ModelError(f"{erased} and {base} have different tokenizers; expected a model that was made from this base")
+    return Pair(after, before.model, {**hashes, "adapter": weights_hash(after.model)})
+
+
+def is_adapter(name: str) -> bool:
+    """Whether a folder or hub id holds an adapter rather than a whole model."""
+    if Path(name).is_dir():
+        return (Path(name) / "adapter_config.json").is_file()
+    try:
+        return find_adapter_config_file(name) is not None
+    except (OSError, ValueError):
+        return False  # what is wrong with it is said when it is loaded

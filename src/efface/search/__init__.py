@@ -1,0 +1,1 @@
+"""Many runs: methods beside each other, settings tried."""

@@ -1,0 +1,157 @@
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+from efface.auditing.answers import contains
+from efface.concept.find import builtin_packs
+from efface.concept.pack import Concept
+from efface.errors import ConceptError
+from tests.conftest import write_pack
+
+WHOLE = [name for name, folder in sorted(builtin_packs().items()) if len(list(folder.iterdir())) > 1]  # hold their own texts
+
+
+@pytest.fixture(params=WHOLE)
+def pack(request: pytest.FixtureRequest) -> Concept:
+    return Concept.load(request.param)
+
+
+def test_enough_texts_of_the_right_length(pack: Concept) -> None:
+    assert len(pack.forget) >= 80
+    assert len(pack.retain) >= 160
+    for passage in pack.forget + pack.retain:
+        assert 60 <= len(passage.text.split()) <= 150, passage.text
+    assert len({passage.text for passage in pack.forget + pack.retain}) == len(pack.forget) + len(pack.retain)
+    for corpus in ("forget", "retain"):
+        assert len(pack.texts(corpus, "held_out")) >= 16
+
+
+def test_enough_questions_half_of_them_for_tuning(pack: Concept) -> None:
+    for kind, least in (("forget", 120), ("neighbour", 80), ("general", 100)):
+        tune, test = len(pack.ask(kind, "tune")), len(pack.ask(kind, "test"))
+        assert tune + test >= least
+        assert abs(tune - test) <= 8
+    for split in ("tune", "test"):
+        assert len(pack.ask_open("forget", split)) >= 60
+        assert len(pack.ask_open("neighbour", split)) >= 40
+
+
+def test_choices_alone_give_nothing_away(pack: Concept) -> None:
+    """Whoever sees only the choices always picks the same one of a set, and each is right equally often."""
+    right: dict[tuple[str, ...], Counter[int]] = defaultdict(Counter)
+    for question in pack.questions:
+        right[question.choices][question.answer] += 1
+    for choices, counts in right.items():
+        assert len(choices) == 4
+        assert set(counts) == set(range(4))
+        assert len(set(counts.values())) == 1, choices
+
+
+def test_no_stem_twice_and_no_answer_in_its_stem(pack: Concept) -> None:
+    stems = [question.stem for question in pack.questions]
+    assert len(set(stems)) == len(stems)
+    for question in pack.questions:
+        assert question.choices[question.answer].lower() not in question.stem.lower()
+    for question in pack.open_questions:
+        assert not contains(question.question, question.answers), question.question
+
+
+def test_tune_and_test_share_no_set_of_choices(pack: Concept) -> None:
+    sets = {split: {question.choices for question in pack.questions if question.split == split} for split in ("tune", "test")}
+    assert not sets["tune"] & sets["test"]
+
+
+def test_tune_and_test_share_no_open_fact(pack: Concept) -> None:
+    facts = {
+        split: {
+            (row.kind, row.topic, frozenset(map(str.lower, row.answers))) for row in pack.open_questions if row.split == split
+        }
+        for split in ("tune", "test")
+    }
+    assert not facts["tune"] & facts["test"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "says"),
+    [
+        (lambda folder: (folder / "concept.yaml").unlink(), "holds no concept.yaml"),
+        (lambda folder: (folder / "concept.yaml").write_text("name: [x"), "not readable YAML"),
+        (lambda folder: write_pack(folder, colour="blue"), "colour: no such setting"),
+        (lambda folder: write_pack(folder, keywords=[]), "keywords: "),
+        (lambda folder: write_pack(folder, personas={"expert": ["By an expert on {topic}:"]}), "no other braces"),
+        *(
+            (lambda folder, field=field: write_pack(folder, personas={"novice": [f"On {field}:"]}), "no other braces")
+            for field in ("{title.foo}", "{title[x]}", "{title:>99999999999}", "{title!r}", "{title", "}")
+        ),
+        (lambda folder: write_pack(folder, forget=["forget.jsonl"] * 2), "forget: names forget.jsonl 2 times; expected it once"),
+        (lambda folder: write_pack(folder, title="\ud800"), "concept.yaml: a text holds half of a character"),
+        (lambda folder: (folder / "concept.yaml").write_text("name: 2024-13-45"), "not readable YAML: month must be in 1..12"),
+        (lambda folder: (folder / "forget.jsonl").write_text(""), "corpus is empty"),
+        (lambda folder: (folder / "forget.jsonl").unlink(), "cannot be read"),
+        (lambda folder: (folder / "retain.jsonl").write_text("{'text': 1}"), "retain.jsonl:1: not JSON"),
+        (lambda folder: (folder / "retain.jsonl").write_text("[" * 30000), "retain.jsonl:1: not JSON"),
+        (lambda folder: (folder / "retain.jsonl").write_text("9" * 5000), "retain.jsonl:1: not JSON"),
+        (lambda folder: (folder / "retain.jsonl").write_text('{"text": "\\ud800"}'), "retain.jsonl:1: a text holds half of a"),
+        (lambda folder: (folder / "retain.jsonl").write_text('{"txt": "a"}'), "retain.jsonl:1: text: Field required"),
+    ],
+)
+def test_a_broken_pack_is_one_line(break_it: object, says: str, tmp_path: Path) -> None:
+    folder = tmp_path / "zorn"
+    folder.mkdir()
+    write_pack(folder)
+    break_it(folder)
+    with pytest.raises(ConceptError) as caught:
+        Concept.load(str(folder))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_answer_must_be_one_of_the_choices(tmp_path: Path) -> None:
+    folder = tmp_path / "zorn"
+    folder.mkdir()
+    write_pack(folder)
+    row = '{"kind": "forget", "topic": "", "split": "tune", "stem": "A", "choices": ["b", "c"], "answer": 2}'
+    (folder / "questions.jsonl").write_text(row)
+    with pytest.raises(ConceptError, match=r"questions.jsonl:1: .*index of one of the choices"):
+        Concept.load(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("questions", {"choices": ["honey", " "]}, "questions.jsonl:1: choices.1: expected a text that is not empty"),
+        ("questions", {"stem": ""}, "questions.jsonl:1: stem: expected a text that is not empty"),
+        ("open", {"answers": [""]}, "open.jsonl:1: answers.0: expected a text that is not empty"),
+        ("questions", None, "expected every question once, under tune or test, got 2: 'That dragon always'"),
+        ("open", None, "expected every question once, under tune or test, got 2: 'What does that dragon eat?'"),
+    ],
+)
+def test_every_question_is_filled_in_and_asked_once(
+    file: str, change: dict[str, object] | None, says: str, tmp_path: Path
+) -> None:
+    write_pack(tmp_path)
+    path = tmp_path / f"{file}.jsonl"
+    first = json.loads(path.read_text().splitlines()[0])
+    other = json.dumps({**first, "split": "test"} if change is None else {**first, **change}) + "\n"
+    path.write_text((path.read_text() if change is None else "") + other)
+    with pytest.raises(ConceptError) as caught:
+        Concept.load(str(tmp_path))
+    assert says in str(caught.value)
+
+
+def test_no_such_pack_names_those_there_are() -> None:
+    with pytest.raises(ConceptError, match="no concept pack 'atlantis'; built in: ancient-egypt"):
+        Concept.load("atlantis")
+
+
+def test_passages_that_ship_with_efface(tmp_path: Path) -> None:
+    folder = tmp_path / "zorn"
+    folder.mkdir()
+    write_pack(folder, retain=["retain.jsonl", "builtin:general/retain.jsonl"])
+    with_general = Concept.load(str(folder))
+    assert len(with_general.retain) > 200
+    write_pack(folder, retain=["builtin:general/nothing.jsonl"])
+    with pytest.raises(ConceptError, match="nothing.jsonl: cannot be read"):
+        Concept.load(str(folder))
