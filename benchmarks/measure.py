@@ -28,7 +28,8 @@ from efface.data.targets import draw_personas, erase_targets, retain_targets, te
 from efface.data.text import Text
 from efface.decoding import persona_ids
 from efface.lm.adapters import attach_adapter
-from efface.lm.load import Loaded, bare, decoder_layers, has_bfloat16, load, parse_layers
+from efface.lm.layers import bare, decoder_layers, parse_layers
+from efface.lm.load import Loaded, has_bfloat16, load
 from efface.lm.states import without_padding
 from efface.methods.elm import ELM
 from efface.recipe.presets import PRESETS

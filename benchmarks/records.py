@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from efface.auditing.scores import Measured, is_run
+from efface.auditing.scores import Measured
 from efface.errors import InputError
 from efface.recipe.recipe import Recipe
 from efface.report.intervals import used
 from efface.report.table import JUDGED, judged
+from efface.runs.folder import is_run
 from efface.runs.pipeline import Run
 
 RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"

@@ -15,7 +15,7 @@ from transformers import DynamicCache, get_scheduler
 
 from efface.data.batches import Schedule
 from efface.data.text import Text
-from efface.lm.load import bare, teacher
+from efface.lm.layers import bare, teacher
 from efface.recipe.recipe import Recipe
 from efface.recipe.settings import EraseSettings, FluencySettings
 

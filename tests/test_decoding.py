@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from efface.concept.pack import Concept
-from efface.decoding import ErasedLogits, persona_ids, sample, sample_erased
+from efface.data.sample import sample, sample_erased
+from efface.decoding import ErasedLogits, persona_ids
 from efface.lm.load import Loaded, load
 from efface.targets import SparseTarget, erased_logprobs
 from tests.conftest import ARCHITECTURES

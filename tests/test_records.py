@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from benchmarks import records, tables
 
-from efface.auditing.scores import Answer, Audit, Measured, RunRecord, Score, write_json
+from efface.auditing.files import write_json
+from efface.auditing.scores import Answer, Audit, Measured, Score
 from efface.errors import InputError
 from efface.recipe.recipe import build_recipe
+from efface.recipe.record import RunRecord
 from efface.runs.pipeline import Run
 
 

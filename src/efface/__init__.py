@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from efface.auditing.scores import Audit as Audit
-    from efface.auditing.scores import RunRecord as RunRecord
     from efface.concept.pack import Concept as Concept
     from efface.decoding import ErasedLogits as ErasedLogits
     from efface.errors import EffaceError as EffaceError
     from efface.recipe.recipe import Recipe as Recipe
+    from efface.recipe.record import RunRecord as RunRecord
     from efface.runs.audit import audit as audit
     from efface.runs.pipeline import erase as erase
     from efface.runs.pipeline import prepare as prepare
@@ -25,7 +25,7 @@ _HOME = {
     "EffaceError": "errors",
     "ErasedLogits": "decoding",
     "Recipe": "recipe.recipe",
-    "RunRecord": "auditing.scores",
+    "RunRecord": "recipe.record",
     "audit": "runs.audit",
     "erase": "runs.pipeline",
     "prepare": "runs.pipeline",

@@ -4,6 +4,13 @@ Everything a user can mend is an :class:`EffaceError`: its message says in one l
 mend it. The command line prints that line and exits with code 2; anything else is a bug and keeps its traceback.
 """
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+SHOWN = 80  # characters of what came, in a message
+
 
 class EffaceError(Exception):
     """Base of every error that the user can mend."""
@@ -31,3 +38,20 @@ class UnfinishedRunError(RunError):
 
 class TrainingError(EffaceError, RuntimeError):
     """Training went wrong (a loss that is not finite), or what it made is no use (figures that are not)."""
+
+
+def one_line(error: "ValidationError") -> str:
+    """The first complaint of a pydantic error: where, what, and what came (of which our own messages say what is needed)."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    message = "no such setting" if first["type"] == "extra_forbidden" else first["msg"].removeprefix("Value error, ")
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    silent = first["type"] in ("missing", "json_invalid", "value_error")
+    came = "" if silent else f", got {shortened(first['input'])}"
+    return f"{where}{': ' if where else ''}{message}{came}{more}"
+
+
+def shortened(value: Any) -> str:
+    """A value as Python writes it, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

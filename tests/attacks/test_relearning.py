@@ -9,12 +9,14 @@ import torch
 
 from efface.attacks import relearning
 from efface.attacks.relearning import relearn, release, score_relearning
-from efface.auditing.scores import Audit, Measured, proportion
+from efface.auditing.scores import Audit, Measured
+from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.text import Text
 from efface.lm.adapters import attach_adapter
-from efface.lm.load import Loaded, load, teacher, weights_hash
+from efface.lm.layers import teacher
+from efface.lm.load import Loaded, load, weights_hash
 from efface.recipe.settings import AuditSettings, LoraSettings
 from efface.report.table import back, summary
 from tests.auditing.test_scorers import student

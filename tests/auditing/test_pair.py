@@ -8,7 +8,8 @@ from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.fluency import distinct_ngrams, ngram_entropy, repeated_ngrams
 from efface.auditing.scorers.harness import ask, probability
 from efface.auditing.scorers.perplexity import losses, perplexity
-from efface.auditing.scores import Audit, Measured, Score, average, proportion
+from efface.auditing.scores import Audit, Measured, Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Question
 from efface.data.text import Text

@@ -8,7 +8,6 @@ import torch
 from transformers import LlamaForCausalLM
 from transformers.modeling_outputs import CausalLMOutput
 
-from efface.auditing.paired import difference
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.depth import last_states, logit_lens, probe, score_depth
 from efface.auditing.scorers.drift import score_drift
@@ -16,12 +15,14 @@ from efface.auditing.scorers.fluency import score_answers
 from efface.auditing.scorers.open import score_leaks, score_open
 from efface.auditing.scorers.perplexity import held_out
 from efface.auditing.scorers.shading import shade
-from efface.auditing.scores import Answer, Score, average, proportion
+from efface.auditing.scores import Answer, Score
+from efface.auditing.statistics import average, difference, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Question
 from efface.lm.adapters import attach_adapter
 from efface.lm.chat import chat_prompt
-from efface.lm.load import Loaded, teacher
+from efface.lm.layers import teacher
+from efface.lm.load import Loaded
 from efface.recipe.settings import AuditSettings, LoraSettings
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efface.auditing.paired import difference
 from efface.auditing.scorers.choice import alike
 from efface.auditing.scorers.perplexity import perplexity
-from efface.auditing.scores import Audit, Difference, Measured, Score, average, proportion
-from efface.auditing.statistics import holm, redrawn_means, sign_flips, wilson
+from efface.auditing.scores import Audit, Difference, Measured, Score
+from efface.auditing.statistics import average, difference, holm, proportion, redrawn_means, sign_flips, wilson
 from efface.concept.pack import Question
 from efface.recipe.settings import AuditSettings
 from efface.report.table import intervals, rows, show

@@ -10,8 +10,8 @@ import torch
 
 from efface.data import answers as module
 from efface.data.answers import NoRepeats, answers
+from efface.data.sample import end_tokens
 from efface.data.store import Store
-from efface.decoding import end_tokens
 from efface.lm.chat import chat_prompt
 from efface.lm.load import Loaded
 from tests.data.test_targets import store as store

@@ -17,9 +17,9 @@ from efface.data.corpora import Corpora, training_texts
 from efface.data.fluency import end_of_answer, sample_fluency
 from efface.data.key_words import BannedWords, key_names, key_words, keyness
 from efface.data.prompts import broken_sentences, fluency_prompts
+from efface.data.sample import end_tokens
 from efface.data.store import Store
 from efface.data.text import Text, encode
-from efface.decoding import end_tokens
 from efface.lm.chat import behind, chat_prompt
 from efface.lm.load import Loaded
 from efface.recipe.settings import DataSettings, FluencySettings

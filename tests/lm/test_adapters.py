@@ -12,7 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from efface.errors import ModelError
 from efface.lm.adapters import ADAPTER, attach_adapter, read_adapter
-from efface.lm.load import Loaded, decoder_layers, linear_modules, load, teacher
+from efface.lm.layers import decoder_layers, linear_modules, teacher
+from efface.lm.load import Loaded, load
 from efface.recipe.settings import LoraSettings
 from tests.conftest import ARCHITECTURES
 from tests.lm.test_load import rename

@@ -14,7 +14,8 @@ from efface.errors import ModelError
 from efface.lm import bundled as embedded
 from efface.lm.bundled import Embedded, cached, fetch
 from efface.lm.chat import chat_prompt
-from efface.lm.load import Loaded, linear_modules, load, parse_layers, reached, weights_hash
+from efface.lm.layers import linear_modules, parse_layers, reached
+from efface.lm.load import Loaded, load, weights_hash
 from tests.conftest import SMALL
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])

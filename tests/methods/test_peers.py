@@ -14,7 +14,8 @@ from efface.data.store import Store
 from efface.data.text import Text
 from efface.errors import InputError
 from efface.lm.adapters import attach_adapter, read_adapter
-from efface.lm.load import Loaded, load, teacher, weights_hash
+from efface.lm.layers import teacher
+from efface.lm.load import Loaded, load, weights_hash
 from efface.lm.states import without_padding
 from efface.losses import LossTerms
 from efface.methods import NAMES, complete_recipe, find_method, make_method

@@ -2,10 +2,11 @@ from pathlib import Path
 
 import pytest
 
-from efface.auditing.scores import RunRecord, read_json
+from efface.auditing.files import read_json
 from efface.errors import InputError, RunError
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import build_recipe, read_recipe
+from efface.recipe.record import RunRecord
 from efface.recipe.settings import EraseSettings
 
 NAMES = {"model": "m", "concept": "c"}

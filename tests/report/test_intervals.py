@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from efface.auditing.scores import Audit, Measured, Score, proportion
-from efface.auditing.statistics import ends
+from efface.auditing.scores import Audit, Measured, Score
+from efface.auditing.statistics import ends, proportion
 from efface.cli import main
 from efface.report.intervals import DRAWS, resampled, resampled_mean
 from efface.report.table import gone, intervals, judged, kept, rows, specificity, spread, summary

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from efface.auditing.forms import FORMS, SPOKEN
-from efface.auditing.scores import Answer, Audit, Difference, Layer, Measured, Said, Score, average, proportion
+from efface.auditing.scores import Answer, Audit, Difference, Layer, Measured, Said, Score
+from efface.auditing.statistics import average, proportion
 from efface.report.charts import depth, forms, goals, losses, lost, plane
 from efface.report.figures import FIGURES
 from efface.report.page import write_comparison, write_report

@@ -13,7 +13,8 @@ import efface
 from efface.runs import pipeline
 from efface.data import store
 from efface.errors import ConceptError, InputError, ModelError, RunError, TrainingError
-from efface.lm.load import resolve_dtype, teacher
+from efface.lm.load import resolve_dtype
+from efface.lm.layers import teacher
 from efface.runs.pipeline import Run, erase, load_model, prepare
 from tests.conftest import write_pack
 

@@ -19,7 +19,8 @@ from efface.data.store import Store
 from efface.errors import InputError, ModelError
 from efface.runs.folder import LOSSES
 from efface.methods import make_method
-from efface.lm.load import Loaded, decoder_layers, load
+from efface.lm.load import Loaded, load
+from efface.lm.layers import decoder_layers
 from efface.runs.pipeline import Run, erase
 from efface.recipe.recipe import build_recipe
 from efface.training import last_checkpoint

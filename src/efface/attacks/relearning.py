@@ -19,7 +19,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from efface.auditing.scorers.choice import alike, chance, hits
 from efface.auditing.scorers.harness import METRICS, ask
-from efface.auditing.scores import Score, proportion
+from efface.auditing.scores import Score
+from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.data.batches import next_token_example
 from efface.data.text import Text, encode
@@ -83,3 +84,7 @@ def release(model: nn.Module) -> PreTrainedModel:
     disabled = any(module.disable_adapters for module in copied.modules() if isinstance(module, BaseTunerLayer))
     merged: PreTrainedModel = copied.unload() if disabled else copied.merge_and_unload()  # type: ignore[operator]
     return merged.requires_grad_(False)
+
+
+#: every attack that an audit can make, as scorers of what it leaves
+ATTACKS = (score_relearning,)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from efface.auditing.subject import Subject
-from efface.decoding import plain_generation, sample
+from efface.data.sample import plain_generation, sample
 from efface.lm.chat import chat_prompt
 from efface.progress import track
 

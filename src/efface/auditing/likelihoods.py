@@ -15,7 +15,7 @@ from efface.data.batches import right_pad
 from efface.data.targets import in_chunks, text_states
 from efface.data.text import Text
 from efface.lm.cache import Ids, SharedPrefixes, distance
-from efface.lm.load import bare
+from efface.lm.layers import bare
 from efface.lm.states import output_head, output_states, plain_attention
 
 TOKENS = 2048  # of a batch

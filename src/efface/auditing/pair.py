@@ -1,7 +1,7 @@
 """The audit: every scorer on the base and on the erased model, in one process with one set of weights."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -11,8 +11,7 @@ from pathlib import Path
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from efface.attacks.relearning import score_relearning
-from efface.auditing.paired import difference
+from efface.auditing.files import read_json, write_json
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.depth import score_depth
 from efface.auditing.scorers.drift import score_drift
@@ -25,7 +24,8 @@ from efface.auditing.scorers.perplexity import score_perplexity
 from efface.auditing.scorers.recognised import score_recognised
 from efface.auditing.scorers.said import said_answers, score_said
 from efface.auditing.scorers.shading import answer_prompts, shade
-from efface.auditing.scores import Audit, Measured, Score, read_json, write_json
+from efface.auditing.scores import Audit, Measured, Score
+from efface.auditing.statistics import difference
 from efface.auditing.subject import Scorer, Subject
 from efface.concept.pack import Concept, Split
 from efface.cpu.memory import give_back
@@ -46,7 +46,6 @@ SCORERS: tuple[Scorer, ...] = (
     score_answers,
     score_judged,
     score_tasks,
-    score_relearning,
 )
 
 
@@ -70,8 +69,13 @@ class Pair:
                 )
 
 
-def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: AuditSettings | None = None) -> Audit:
-    """Measure both models of a pair. Raises InputError before any work for a task or a judge that is not there."""
+def audit_pair(
+    pair: Pair, concept: Concept, split: Split = "test", settings: AuditSettings | None = None, more: Sequence[Scorer] = ()
+) -> Audit:
+    """Measure both models of a pair. Raises InputError before any work for a task or a judge that is not there.
+
+    more: what measures them besides the :data:`SCORERS`.
+    """
     settings = settings or AuditSettings()
     check(settings, concept)
     judge = load(settings.judge) if settings.judge else None
@@ -82,8 +86,8 @@ def audit_pair(pair: Pair, concept: Concept, split: Split = "test", settings: Au
         keys["erased"] = f"{hashes['adapter']} {scales(pair.erased.model)} on {keys['base']}"
     with erased.base() as model:
         base = replace(erased, model=model, other_base=model)
-        before = kept(base, keys.get("base"), lambda: measure(base))
-    after = kept(erased, keys.get("erased"), lambda: measure(erased))
+        before = kept(base, keys.get("base"), lambda: measure(base, more))
+    after = kept(erased, keys.get("erased"), lambda: measure(erased, more))
     both = [measured.model_copy(update={"answers": shade(erased, measured.answers)}) for measured in (before, after)]
     compared = {key: difference(score, after.scores[key]) for key, score in before.scores.items() if key in after.scores}
     return Audit(
@@ -138,10 +142,10 @@ def scales(model: nn.Module) -> str:
     return " ".join(sorted({f"{module.scaling}" for module in model.modules() if isinstance(module, LoraLayer)}))
 
 
-def measure(subject: Subject) -> Measured:
+def measure(subject: Subject, more: Sequence[Scorer] = ()) -> Measured:
     """All scores, the layers, and the answers to the pack's prompts, for one of the two models."""
     scores: dict[str, Score] = {}
-    for scorer in SCORERS:
+    for scorer in (*SCORERS, *more):
         scores |= scorer(subject)
         give_back()
     depth = score_depth(subject) if subject.settings.depth else []

@@ -1,18 +1,9 @@
-"""What a run leaves behind, as JSON that everything later reads: scores, audit, run record."""
+"""What an audit leaves behind, as JSON that everything later reads: scores, answers, layers, and all of them together."""
 
-import math
-import os
-import statistics
-from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict
 
-from efface.auditing.statistics import LEAST, ends, numbered, redrawn_means, wilson
-from efface.errors import RunError, TrainingError
-from efface.recipe.plain import one_line
-from efface.recipe.recipe import Recipe, recorded
 from efface.recipe.settings import AuditSettings
 
 
@@ -119,98 +110,3 @@ class Audit(_Result):
     base: Measured
     erased: Measured
     differences: dict[str, Difference] = {}
-
-
-class RunRecord(_Result):
-    """How a run came about: recipe, seeds, versions, hashes, time, trained tokens.
-
-    sources: revision and hash of every corpus that the pack names but does not hold.
-    """
-
-    recipe: Recipe
-    versions: dict[str, str]
-    hashes: dict[str, str]
-    tokens: dict[str, int]
-    seconds: dict[str, float]
-    peak_gib: float | None = None
-    processes: int = 1
-    sources: dict[str, str] = {}
-    losses: list[dict[str, float]]
-
-    @field_validator("recipe", mode="before")
-    @classmethod
-    def _as_it_was(cls, recipe: Any) -> Any:
-        return recorded(recipe) if isinstance(recipe, Mapping) else recipe
-
-
-def proportion(hits: Sequence[bool], chance: float | None = None, groups: Sequence[Hashable] | None = None) -> Score:
-    """Share of hits with its 95 % interval: Wilson, or a bootstrap over groups where some items share one.
-
-    groups: of every item, anything that tells them apart; None: every item alone. Where all items agree no draw differs from
-    another; then it is Wilson's for as many items as there are groups.
-    """
-    assert hits
-    score = Score(value=sum(hits) / len(hits), n=len(hits), chance=chance, items=tuple(map(float, hits)), groups=_of(groups))
-    if score.units < LEAST:
-        return score
-    if score.groups is None or score.value in (0.0, 1.0):
-        return _between(score, wilson(score.value, score.units))
-    return _between(score, ends(*redrawn_means(score.items or (), score.groups)))
-
-
-def average(values: Sequence[float], chance: float | None = None, groups: Sequence[Hashable] | None = None) -> Score:
-    """Mean of any values with its 95 % interval: 1.96 standard errors (not below 0 if no value is), or a bootstrap over groups.
-
-    Raises TrainingError for a value that is no finite number.
-    """
-    if not all(map(math.isfinite, values)):
-        raise TrainingError("the model gives no finite numbers")
-    score = Score(value=statistics.fmean(values), n=len(values), chance=chance, items=tuple(values), groups=_of(groups))
-    if score.units < LEAST:
-        return score
-    if score.groups is not None:
-        return _between(score, ends(*redrawn_means(values, score.groups)))
-    half = 1.96 * statistics.stdev(values) / math.sqrt(score.n)
-    least = 0.0 if min(values) >= 0 else -math.inf
-    return _between(score, (max(score.value - half, least), score.value + half))
-
-
-def _of(groups: Sequence[Hashable] | None) -> tuple[int, ...] | None:
-    return None if groups is None else numbered(groups)
-
-
-def _between(score: Score, interval: tuple[float, float]) -> Score:
-    return score.model_copy(update={"low": interval[0], "high": interval[1]})
-
-
-_Read = TypeVar("_Read", bound=_Result)
-
-
-def is_run(folder: str | Path) -> bool:
-    """Whether this is the folder of a finished run."""
-    return (Path(folder) / "run.json").is_file()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a result or plain JSON data, atomically."""
-    import json
-
-    text = value.model_dump_json(indent=2) if isinstance(value, BaseModel) else json.dumps(value, indent=2)
-    write_text(path, text + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or not there."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-
-
-def read_json(path: Path, model: type[_Read]) -> _Read:
-    """Read a result. Raises RunError when the file is missing or of another shape."""
-    try:
-        return model.model_validate_json(path.read_bytes())
-    except OSError:
-        raise RunError(f"{path} is not there; expected a finished run folder") from None
-    except ValidationError as error:
-        raise RunError(f"{path}: {one_line(error)}") from None

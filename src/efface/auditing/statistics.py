@@ -8,10 +8,14 @@ Intervals: percentile bootstrap over groups, with the percentiles that make up f
 """
 
 import math
+import statistics
 from collections.abc import Hashable, Iterable, Sequence
 from statistics import NormalDist
 
 import numpy as np
+
+from efface.auditing.scores import Difference, Score
+from efface.errors import TrainingError
 
 #: nothing is tested and nothing has an interval on fewer groups
 LEAST = 5
@@ -93,3 +97,61 @@ def holm(values: Sequence[float]) -> list[float]:
     for rank, at in enumerate(order):
         worst = adjusted[at] = max(worst, min(1.0, (len(values) - rank) * values[at]))
     return adjusted
+
+
+def proportion(hits: Sequence[bool], chance: float | None = None, groups: Sequence[Hashable] | None = None) -> Score:
+    """Share of hits with its 95 % interval: Wilson, or a bootstrap over groups where some items share one.
+
+    groups: of every item, anything that tells them apart; None: every item alone. Where all items agree no draw differs from
+    another; then it is Wilson's for as many items as there are groups.
+    """
+    assert hits
+    score = Score(value=sum(hits) / len(hits), n=len(hits), chance=chance, items=tuple(map(float, hits)), groups=_of(groups))
+    if score.units < LEAST:
+        return score
+    if score.groups is None or score.value in (0.0, 1.0):
+        return _between(score, wilson(score.value, score.units))
+    return _between(score, ends(*redrawn_means(score.items or (), score.groups)))
+
+
+def average(values: Sequence[float], chance: float | None = None, groups: Sequence[Hashable] | None = None) -> Score:
+    """Mean of any values with its 95 % interval: 1.96 standard errors (not below 0 if no value is), or a bootstrap over groups.
+
+    Raises TrainingError for a value that is no finite number.
+    """
+    if not all(map(math.isfinite, values)):
+        raise TrainingError("the model gives no finite numbers")
+    score = Score(value=statistics.fmean(values), n=len(values), chance=chance, items=tuple(values), groups=_of(groups))
+    if score.units < LEAST:
+        return score
+    if score.groups is not None:
+        return _between(score, ends(*redrawn_means(values, score.groups)))
+    half = 1.96 * statistics.stdev(values) / math.sqrt(score.n)
+    least = 0.0 if min(values) >= 0 else -math.inf
+    return _between(score, (max(score.value - half, least), score.value + half))
+
+
+def _of(groups: Sequence[Hashable] | None) -> tuple[int, ...] | None:
+    return None if groups is None else numbered(groups)
+
+
+def _between(score: Score, interval: tuple[float, float]) -> Score:
+    return score.model_copy(update={"low": interval[0], "high": interval[1]})
+
+
+def difference(base: Score, erased: Score) -> Difference | None:
+    """Erased minus base over their items; None where these were not kept, do not match, or make fewer than five groups."""
+    if not base.items or not erased.items or len(base.items) != len(erased.items) or base.groups != erased.groups:
+        return None
+    if erased.units < LEAST:
+        return None
+    pairs = np.array([base.items, erased.items])
+    gaps, groups = pairs[1] - pairs[0], erased.groups
+    means, count = redrawn_means(gaps.tolist(), groups)
+    low, high = ends(means, count)
+    if set(np.unique(pairs)) <= {0.0, 1.0}:
+        p = sign_flips(int(total) for total in totals(gaps[:, None], groups)[:, 0])
+        test = "McNemar" if groups is None else "sign flips"
+    else:
+        p, test = min(1.0, 2 * (1 + int(min((means <= 0).sum(), (means >= 0).sum()))) / (len(means) + 1)), "bootstrap"
+    return Difference(value=float(gaps.mean()), n=len(gaps), low=low, high=high, p=p, test=test)  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.auditing.scores import Score
 from efface.concept.pack import Concept, Split
-from efface.lm.load import Loaded, teacher
+from efface.lm.layers import teacher
+from efface.lm.load import Loaded
 from efface.recipe.settings import AuditSettings
 
 

@@ -7,12 +7,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from efface.auditing.scores import RunRecord, is_run, read_json
+from efface.auditing.files import read_json
 from efface.cli.parse import parse
 from efface.concept.find import find_packs
 from efface.concept.pack import Split
 from efface.errors import InputError
+from efface.recipe.record import RunRecord
 from efface.recipe.settings import AuditSettings
+from efface.runs.folder import is_run
 
 
 @dataclass(frozen=True)

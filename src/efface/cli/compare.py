@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from efface.auditing.scores import Audit, read_json, write_json, write_text
+from efface.auditing.files import read_json, write_json, write_text
+from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, TrainingError

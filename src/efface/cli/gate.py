@@ -7,7 +7,8 @@ from pathlib import Path
 
 import tyro
 
-from efface.auditing.scores import Audit, read_json
+from efface.auditing.files import read_json
+from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.errors import InputError
 from efface.report.intervals import Interval

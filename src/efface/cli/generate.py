@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import tyro
 
-from efface.auditing.scores import is_run
 from efface.cli.parse import parse
-from efface.errors import InputError
-from efface.recipe.plain import load_yaml, shortened
+from efface.errors import InputError, shortened
 from efface.recipe.settings import MAX_SEED
+from efface.recipe.yaml import load_yaml
+from efface.runs.folder import is_run
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def sampling_options(others: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _with_run(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
-    from efface.lm.load import teacher
+    from efface.lm.layers import teacher
     from efface.runs.pipeline import Run
 
     folder, prompt = given.words
@@ -126,7 +126,7 @@ def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
 def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: dict[str, Any], *processors: Any) -> str:
     import torch
 
-    from efface.decoding import sample
+    from efface.data.sample import sample
     from efface.lm.chat import chat_prompt, prefix
 
     torch.manual_seed(given.seed)

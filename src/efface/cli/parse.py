@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 import tyro
 from pydantic import ValidationError
 
-from efface.errors import InputError
-from efface.recipe.plain import one_line
+from efface.errors import InputError, one_line
 
 _T = TypeVar("_T")
 

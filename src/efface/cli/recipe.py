@@ -15,9 +15,8 @@ from efface.cli.parse import parse
 from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError
 from efface.methods import complete_recipe
-from efface.recipe.plain import nested
 from efface.recipe.presets import PRESETS
-from efface.recipe.recipe import Recipe, RecipeSettings, merge, read_recipe, recorded
+from efface.recipe.recipe import Recipe, RecipeSettings, merge, nested, read_recipe, recorded
 from efface.recipe.settings import TILT, implied_target
 
 

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import tyro
 
-from efface.auditing.scores import Audit, RunRecord, is_run, read_json
+from efface.auditing.files import read_json
+from efface.auditing.scores import Audit
 from efface.cli.parse import parse
+from efface.recipe.record import RunRecord
+from efface.runs.folder import is_run
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,8 @@ from pydantic_core import PydanticSerializationError
 from efface.concept.find import find_packs, packs_folder
 from efface.concept.personas import Personas
 from efface.concept.sources import Source, read_source
-from efface.errors import ConceptError
-from efface.recipe.plain import load_yaml, one_line, shortened
+from efface.errors import ConceptError, one_line, shortened
+from efface.recipe.yaml import load_yaml
 
 Split = Literal["tune", "test"]
 Kind = Literal["forget", "neighbour", "general"]

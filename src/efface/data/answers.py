@@ -7,10 +7,11 @@ import torch
 from transformers import LogitsProcessor
 
 from efface.data.fluency import OVER, end_of_answer
+from efface.data.sample import end_tokens, plain_generation, sample
 from efface.data.store import Store, Tensors
-from efface.decoding import end_tokens, plain_generation, sample
 from efface.lm.cache import Ids
-from efface.lm.load import Loaded, bare, teacher
+from efface.lm.layers import bare, teacher
+from efface.lm.load import Loaded
 
 BATCH = 32
 REPEAT = 4  # tokens that no answer has twice

@@ -18,13 +18,14 @@ from efface.concept.pack import Concept
 from efface.data.batches import Example, next_token_example
 from efface.data.key_words import BannedWords
 from efface.data.prompts import fluency_prompts
+from efface.data.sample import end_tokens, sample_erased
 from efface.data.store import Store, Tensors
 from efface.data.text import Text
-from efface.decoding import end_tokens, persona_ids, sample_erased
+from efface.decoding import persona_ids
 from efface.errors import TrainingError
 from efface.lm.cache import Ids
 from efface.lm.chat import prefix
-from efface.lm.load import bare, teacher
+from efface.lm.layers import bare, teacher
 from efface.recipe.settings import FluencySettings
 from efface.targets import SparseTarget
 

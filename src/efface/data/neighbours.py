@@ -17,7 +17,8 @@ from efface.data.store import Store
 from efface.data.targets import text_states
 from efface.data.text import Text
 from efface.lm.chat import chat_prompt, prefix
-from efface.lm.load import Loaded, teacher
+from efface.lm.layers import teacher
+from efface.lm.load import Loaded
 
 LISTS = (
     "Name ten things that are like {}, but are something else.",

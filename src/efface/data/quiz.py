@@ -13,7 +13,8 @@ from efface.data.questions import questions
 from efface.data.store import Store
 from efface.data.strangers import holds
 from efface.lm.chat import prefix
-from efface.lm.load import Loaded, bare
+from efface.lm.layers import bare
+from efface.lm.load import Loaded
 
 #: two quizzes about other things, and the beginning of a third
 QUIZ = """Quiz about France:

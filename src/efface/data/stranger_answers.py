@@ -12,15 +12,16 @@ from efface.data.batches import Example
 from efface.data.corpora import Corpora
 from efface.data.key_words import WORD
 from efface.data.quiz import about_concept
+from efface.data.sample import end_tokens
 from efface.data.store import Store
 from efface.data.strangers import Exchange, Piece, holds, pair, pieces
 from efface.data.targets import retain_targets
 from efface.data.text import Text
-from efface.decoding import end_tokens
 from efface.errors import TrainingError
 from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt
-from efface.lm.load import Loaded, bare
+from efface.lm.layers import bare
+from efface.lm.load import Loaded
 from efface.recipe.settings import FluencySettings
 from efface.targets import SparseTarget
 

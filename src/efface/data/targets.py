@@ -19,7 +19,7 @@ from efface.data.store import Store, Tensors
 from efface.data.text import Text
 from efface.lm.cache import SharedPrefixes
 from efface.lm.chat import without_prefix
-from efface.lm.load import bare, teacher
+from efface.lm.layers import bare, teacher
 from efface.lm.states import output_head, output_states, plain_attention
 from efface.losses import chunk_size
 from efface.recipe.settings import EraseSettings

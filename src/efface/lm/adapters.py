@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from efface.errors import ModelError
-from efface.lm.load import Loaded, and_more, in_one_line, linear_modules
+from efface.lm.layers import and_more, linear_modules
+from efface.lm.load import Loaded, in_one_line
 from efface.recipe.settings import LoraSettings
 
 ADAPTER = "adapter_model.safetensors"

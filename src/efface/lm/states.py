@@ -12,7 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from efface.cpu.packing import PACKED, is_packed, packed
 from efface.errors import ModelError
-from efface.lm.load import bare, decoder_layers
+from efface.lm.layers import bare, decoder_layers
 
 
 def output_states(model: nn.Module, rows: Tensor, cols: Tensor, **inputs: Any) -> Tensor:

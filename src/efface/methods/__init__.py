@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from efface.errors import InputError
-from efface.recipe.plain import one_line
+from efface.errors import InputError, one_line
 from efface.recipe.recipe import Recipe, build_recipe
 
 if TYPE_CHECKING:

@@ -28,7 +28,8 @@ from efface.data.targets import Prefixes, draw_personas, erase_targets, random_t
 from efface.data.text import Text
 from efface.decoding import persona_ids
 from efface.lm.chat import prefix
-from efface.lm.load import Loaded, wrapped
+from efface.lm.layers import wrapped
+from efface.lm.load import Loaded
 from efface.losses import LossTerms, after_relearning, cross_entropy
 from efface.methods.method import Method, Seen, likelihood, look
 from efface.processes import mean_of_all

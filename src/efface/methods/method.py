@@ -19,7 +19,8 @@ from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
 from efface.data.targets import retain_targets
 from efface.data.text import Text
-from efface.lm.load import Loaded, bare, decoder_layers, parse_layers, teacher, wrapped
+from efface.lm.layers import bare, decoder_layers, parse_layers, teacher, wrapped
+from efface.lm.load import Loaded
 from efface.lm.states import last_norm, layer_states, output_head
 from efface.losses import Head, LossTerms, cross_entropy, mean_over_texts
 from efface.recipe.recipe import Recipe

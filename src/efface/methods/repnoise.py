@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from efface.lm.load import bare, decoder_layers
+from efface.lm.layers import bare, decoder_layers
 from efface.methods.method import Method, Seen
 from efface.recipe.settings import Settings
 

@@ -22,7 +22,8 @@ from efface.data.store import Store, Tensors
 from efface.data.targets import from_store, in_chunks, text_states
 from efface.data.text import Text
 from efface.lm.adapters import attach_adapter
-from efface.lm.load import Loaded, teacher
+from efface.lm.layers import teacher
+from efface.lm.load import Loaded
 from efface.lm.states import output_head
 from efface.methods.method import FineTuning, Method, Seen, likelihood
 from efface.processes import processes

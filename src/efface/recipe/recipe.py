@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from efface.errors import InputError
-from efface.recipe.plain import load_yaml, one_line
+from efface.errors import InputError, one_line
 from efface.recipe.presets import PRESETS
 from efface.recipe.settings import (
     MAX_SEED,
@@ -26,6 +25,7 @@ from efface.recipe.settings import (
     TrainSettings,
     with_target,
 )
+from efface.recipe.yaml import load_yaml
 
 #: settings that were, by section
 GONE = {"erase": ("rare",), "fluency": ("facts",)}
@@ -127,3 +127,12 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         old = merged.get(key)
         merged[key] = merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
+
+
+def nested(settings: Mapping[str, float]) -> dict[str, Any]:
+    """``{"train.lr": 1}`` as ``{"train": {"lr": 1}}``."""
+    tree: dict[str, Any] = {}
+    for name, value in settings.items():
+        group, _, leaf = name.partition(".")
+        tree.setdefault(group, {})[leaf] = value
+    return tree

@@ -6,7 +6,9 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from efface.auditing.scores import Audit, RunRecord, Said, write_text
+from efface.auditing.files import write_text
+from efface.auditing.scores import Audit, Said
+from efface.recipe.record import RunRecord
 from efface.report import charts, forms
 from efface.report.table import Spread, figure, rows, show, significance
 from efface.report.verdict import verdict

@@ -12,7 +12,10 @@ from efface.lm.load import Loaded, load, weights_hash
 from efface.runs.pipeline import Run
 from efface.processes import require_one_process
 from efface.report.page import write_report
-from efface.auditing.scores import Audit, is_run, read_json, write_json
+from efface.auditing.scores import Audit
+from efface.attacks.relearning import ATTACKS
+from efface.auditing.files import read_json, write_json
+from efface.runs.folder import is_run
 from efface.auditing.pair import Pair, audit_pair
 from efface.recipe.settings import AuditSettings
 from efface.lm.states import require_head
@@ -53,7 +56,7 @@ def audit(
         pack, loaded_record = Concept.load(concept), None
         _require_place(to, what, pack, split)
         pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
-    measured = audit_pair(pair, pack, split, settings)
+    measured = audit_pair(pair, pack, split, settings, ATTACKS)
     if loaded_record is None:
         measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
     if to is not None:

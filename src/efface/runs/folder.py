@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from efface.lm.bundled import cache_dir
 from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.processes import is_main
-from efface.auditing.scores import is_run, write_json
+from efface.auditing.files import write_json
 
 LOSSES, LAST_WRITTEN = "losses.json", "README.md"  # written after training, and at the very end
 CLOCK = "seconds.json"
@@ -107,3 +107,8 @@ def tidy(partial: Path) -> Iterator[None]:
 
 def _is_full(folder: Path) -> bool:
     return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
+
+
+def is_run(folder: str | Path) -> bool:
+    """Whether this is the folder of a finished run."""
+    return (Path(folder) / "run.json").is_file()

@@ -27,11 +27,15 @@ from efface.concept.find import concept_names
 from efface.runs.folder import CLOCK, LAST_WRITTEN, LOSSES, alone, begin, check_folder, finish, tidy
 from efface.cpu.memory import give_back
 from efface.methods import complete_recipe, make_method
-from efface.lm.load import Loaded, linear_modules, load, reached, weights_hash
+from efface.lm.load import Loaded, load, weights_hash
+from efface.lm.layers import linear_modules, reached
 from efface.processes import is_main, processes, rank, require_whole_model, wait
 from efface.recipe.recipe import Recipe
 from efface.report.page import write_report
-from efface.auditing.scores import Audit, RunRecord, read_json, write_json
+from efface.auditing.scores import Audit
+from efface.attacks.relearning import ATTACKS
+from efface.auditing.files import read_json, write_json
+from efface.recipe.record import RunRecord
 from efface.auditing.scorers.perplexity import CORPORA, held_out
 from efface.auditing.pair import Pair, audit_pair, check
 from efface.lm.states import require_head
@@ -218,7 +222,7 @@ def _erase(
         return
     erased = Loaded(student.eval(), loaded.tokenizer, loaded.source, loaded.path)  # type: ignore[arg-type]
     with clock.stage("audit"):
-        measured = audit_pair(Pair(erased, hashes={**hashes, "adapter": weights_hash(student)}), concept, split, recipe.audit)
+        measured = audit_pair(Pair(erased, hashes={**hashes, "adapter": weights_hash(student)}), concept, split, recipe.audit, ATTACKS)
     record = RunRecord(
         recipe=recipe,
         versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from efface.auditing.scores import is_run, write_json
+from efface.auditing.files import write_json
 from efface.concept.pack import Concept
 from efface.errors import InputError, TrainingError, UnfinishedRunError
 from efface.methods import NAMES, complete_recipe, find_method
 from efface.processes import require_one_process
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import Recipe, merge
+from efface.runs.folder import is_run
 from efface.runs.pipeline import Run, input_hashes, run_recipe
 
 #: presets of ELM that take part besides the methods

@@ -18,23 +18,24 @@ from optuna.trial import TrialState
 from peft import PeftModel
 from torch import nn
 
+from efface.auditing.files import read_json, write_json
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.fluency import score_answers
 from efface.auditing.scorers.forms import score_forms
 from efface.auditing.scorers.perplexity import held_out, losses, perplexity, score_perplexity
-from efface.auditing.scores import Audit, Measured, read_json, write_json
+from efface.auditing.scores import Audit, Measured
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.store import Store
 from efface.errors import InputError, RunError, TrainingError
 from efface.lm.adapters import attach_adapter
-from efface.lm.load import Loaded, bare, linear_modules, teacher, weights_hash
+from efface.lm.layers import bare, linear_modules, teacher
+from efface.lm.load import Loaded, weights_hash
 from efface.losses import LossTerms
 from efface.methods import complete_recipe, make_method
 from efface.methods.method import Method
 from efface.processes import require_one_process
-from efface.recipe.plain import nested
-from efface.recipe.recipe import merge
+from efface.recipe.recipe import merge, nested
 from efface.recipe.settings import AuditSettings
 from efface.report.table import summary
 from efface.runs.pipeline import input_hashes, load_model, target_store

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import get_args
 
 from efface.auditing.scorers.harness import METRICS, Samples, ask, probability
-from efface.auditing.scores import Score, average, proportion
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Kind, Question
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from efface.auditing.scores import Layer, Score, average, proportion
+from efface.auditing.scores import Layer, Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Question
 from efface.data.batches import right_pad
 from efface.lm.chat import behind, prefix
-from efface.lm.load import bare, decoder_layers
+from efface.lm.layers import bare, decoder_layers
 from efface.lm.states import last_norm, layer_states, output_head
 from efface.progress import track
 

@@ -3,7 +3,8 @@
 import torch
 
 from efface.auditing.scorers.perplexity import BATCH, held_out
-from efface.auditing.scores import Score, average
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
 from efface.data.targets import in_chunks, text_states
 from efface.lm.states import output_head

@@ -5,7 +5,8 @@ import re
 from typing import Any
 
 from efface.auditing.answers import replies, texts
-from efface.auditing.scores import Score, average
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
 from efface.errors import InputError
 from efface.progress import track

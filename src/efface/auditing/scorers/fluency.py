@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from efface.auditing.answers import TOKENS, greedy, texts
 from efface.auditing.scorers.perplexity import answer_perplexity
-from efface.auditing.scores import Score, average, proportion
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 
 QUESTIONS = 32

@@ -14,11 +14,12 @@ from transformers import PreTrainedTokenizerBase
 from efface.auditing.forms import FORMS, IN_CHAT, Asked, put, solved_examples
 from efface.auditing.likelihoods import Branches, log_likelihoods
 from efface.auditing.scorers.choice import alike, chance
-from efface.auditing.scores import Score, average, proportion
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Kind, Question
 from efface.lm.chat import chat_text
-from efface.lm.load import bare
+from efface.lm.layers import bare
 from efface.progress import track
 
 

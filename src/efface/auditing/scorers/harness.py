@@ -14,7 +14,8 @@ from typing import Any
 
 import yaml
 
-from efface.auditing.scores import Score, average, proportion
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Question
 from efface.concept.sources import quiet_datasets

@@ -11,7 +11,8 @@ from typing import get_args
 import torch
 
 from efface.auditing.answers import contains, greedy, replies, texts
-from efface.auditing.scores import Score, average, proportion
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Kind, OpenQuestion
 

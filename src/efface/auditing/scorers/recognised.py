@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from efface.auditing.answers import greedy_of_base
 from efface.auditing.likelihoods import Branches, log_likelihoods
 from efface.auditing.scorers.open import TOKENS
-from efface.auditing.scores import Score, average
+from efface.auditing.scores import Score
+from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.corpora import Corpora

@@ -10,13 +10,14 @@ from efface.auditing.forms import IN_CHAT, SPOKEN, SYSTEM, put_open, solved_exam
 from efface.auditing.scorers.fluency import repeated_ngrams
 from efface.auditing.scorers.forms import shown
 from efface.auditing.scorers.open import TOKENS, answered
-from efface.auditing.scores import Said, Score, average, proportion
+from efface.auditing.scores import Said, Score
+from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import OpenQuestion
 from efface.data.corpora import Corpora
 from efface.data.key_words import WORD
 from efface.data.strangers import GENITIVE, pieces
-from efface.lm.load import bare
+from efface.lm.layers import bare
 from efface.recipe.settings import DataSettings
 
 #: tokens of an answer in text, which is cut where the next line or question begins

@@ -10,7 +10,7 @@ from efface.auditing.subject import Subject
 from efface.data.batches import places, right_pad
 from efface.data.text import Text
 from efface.lm.chat import chat_prompt
-from efface.lm.load import bare
+from efface.lm.layers import bare
 from efface.lm.states import output_head, output_states
 
 TOKENS = 100
