@@ -21,10 +21,10 @@ from efface.concept.pack import Concept
 from efface.cpu.memory import give_back
 from efface.data.batches import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Corpora, training_texts
-from efface.data.fluency import sample_fluency
+from efface.data.fluency import Sampling, sample_fluency
 from efface.data.prompts import fluency_prompts
 from efface.data.store import Store, shrink
-from efface.data.targets import draw_personas, erase_targets, retain_targets, text_states
+from efface.data.targets import Tilt, draw_personas, erase_targets, retain_targets, text_states
 from efface.data.text import Text
 from efface.decoding import persona_ids
 from efface.lm.adapters import attach_adapter
@@ -37,7 +37,7 @@ from efface.recipe.recipe import Recipe, build_recipe, merge, nested
 from efface.training import ready, train
 
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
-SAMPLING = {"eta": 3.0, "deflection": False}
+SAMPLING = {"fluency": {"eta": 3.0}, "published": {"deflection": False}}
 #: the default recipe with the published target on plain passages, every token alike, and plainly sampled tokens
 PLAIN: dict[str, Any] = {
     "erase": {"target": "tilted", "keyness": 0.0},
@@ -54,7 +54,7 @@ class Measurement:
     def __init__(self, task: dict[str, Any]) -> None:
         self.task, self.rounds = task, task["rounds"]
         settings: dict[str, Any] = PLAIN if task["preset"] == "default" else {"preset": task["preset"]}
-        settings = merge(settings, {"fluency": SAMPLING, "data": {"max_tokens": task.get("length", 128)}})
+        settings = merge(merge(settings, SAMPLING), {"data": {"max_tokens": task.get("length", 128)}})
         if "texts" in task:
             settings = merge(settings, {"train": {"batch_size": task["texts"], "accumulation": 1}})
         settings = merge(settings, nested({name: value for name, value in task.items() if "." in name}))
@@ -123,7 +123,8 @@ class Measurement:
 
     def targets(self) -> tuple[list[Example], list[Example]]:
         k, model = self.recipe.data.store_top_k, self.student
-        erase = erase_targets(model, self.store, self.forget, self.drawn, self.pad, self.recipe.erase, k=k)  # type: ignore[arg-type]
+        tilt = Tilt(self.recipe.erase, self.pad, k, double=self.recipe.published.float64)  # type: ignore[arg-type]
+        erase = erase_targets(model, self.store, self.forget, self.drawn, tilt)  # type: ignore[arg-type]
         kept = retain_targets(model, self.store, self.retain, self.pad, soft=True, k=k)  # type: ignore[arg-type]
         return [Example(*pair) for pair in zip(self.forget, erase, strict=True)], [
             Example(*pair) for pair in zip(self.retain, kept, strict=True)
@@ -145,20 +146,11 @@ class Measurement:
         return self.timed(work, len(self.prompts) * self.fluency.tokens, warm=False)
 
     def sampled(self) -> list[Example]:
-        eta = float(self.fluency.eta or 0)
-        model, store = self.student, self.store
+        how = Sampling(
+            self.fluency, float(self.fluency.eta or 0), 0, self.recipe.data.store_top_k, published=self.recipe.published
+        )
         with patch("efface.data.fluency.end_tokens", lambda *_: NO_END):
-            return sample_fluency(
-                model,
-                store,
-                self.tokenizer,
-                self.concept,
-                self.forget,
-                self.fluency,
-                eta=eta,
-                seed=0,
-                k=self.recipe.data.store_top_k,
-            )
+            return sample_fluency(self.loaded, self.store, self.concept, self.forget, how)
 
     # one training step, targets and fluency texts at hand
     def stand_ins(self) -> list[Text]:

@@ -39,7 +39,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tokens-alike": {"erase": {"keyness": 0.0}},
     "cut-anywhere": {"fluency": {"cloze": 0.0}},
     "long-answers": {"fluency": {"brief": 0}},
-    "resist": {"erase": {"resist": 0.001}, "audit": {"relearn_steps": 25}},
     "tokens-only": {"fluency": {"target": "hard"}},
     "words-free": {"fluency": {"keyness": 0.0}},
     "plain-sampling": {"fluency": {"temperature": 1.0, "min_p": 0.0, "no_repeat": 0}},

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from efface.concept.pack import Concept
-from efface.data.sample import sample, sample_erased
+from efface.data.sample import Tilted, sample, sample_erased
 from efface.decoding import ErasedLogits, persona_ids
 from efface.lm.load import Loaded, load
 from efface.targets import SparseTarget, erased_logprobs
@@ -78,11 +78,11 @@ def test_personas_are_seeded_and_name_the_concept(llama: Loaded, zorn: Concept) 
 
 def test_rows_that_end_leave_the_batch_and_take_their_distributions_along(llama: Loaded) -> None:
     prompts, draws = [[7, 8, 9 + i] for i in range(6)], torch.rand(6, 12, generator=torch.Generator().manual_seed(0))
-    tilt = {"pad": 1, "eta": 0.5, "min_p": 0.02, "temperature": 2.0, "k": 4}
 
     def sampled(rows: list[int], ends: set[int]) -> tuple[list[list[int]], list[SparseTarget]]:
         chosen = [prompts[i] for i in rows]
-        return sample_erased(llama.model, chosen, [PERSONAS] * len(rows), draws[rows], ends=ends, **tilt)
+        how = Tilted(0.5, pad=1, ends=ends, min_p=0.02, temperature=2.0, k=4)
+        return sample_erased(llama.model, chosen, [PERSONAS] * len(rows), draws[rows], how)
 
     whole, _ = sampled(list(range(6)), set())
     ends = {new[2 * i] for i, new in enumerate(whole[:5])}  # rows end at different steps
@@ -101,14 +101,14 @@ def test_rows_that_end_leave_the_batch_and_take_their_distributions_along(llama:
 
 def test_a_text_that_is_to_end_gets_its_end_and_leaves_the_others_alone(llama: Loaded) -> None:
     prompts, draws, end = [[7, 8, 9], [7, 8, 10]], torch.rand(2, 6, generator=torch.Generator().manual_seed(0)), 3
-    tilt = {"pad": 1, "ends": {end}, "eta": 0.5, "temperature": 2.0, "k": 4, "no_repeat": 4}
-    whole, erased = sample_erased(llama.model, prompts, [PERSONAS] * 2, draws, **tilt)
+    how = Tilted(0.5, pad=1, ends={end}, temperature=2.0, k=4, no_repeat=4)
+    whole, erased = sample_erased(llama.model, prompts, [PERSONAS] * 2, draws, how)
     assert end not in whole[0] + whole[1]
 
     def over(row: int, new: list[int]) -> int | None:
         return end if row == 0 and len(new) == 2 else None
 
-    tokens, cut = sample_erased(llama.model, prompts, [PERSONAS] * 2, draws, over=over, **tilt)
+    tokens, cut = sample_erased(llama.model, prompts, [PERSONAS] * 2, draws, how, over)
     assert tokens == [[*whole[0][:2], end], whole[1]]
     assert len(cut[0]) == 3
     assert torch.equal(cut[0].logprobs[:2], erased[0].logprobs[:2])

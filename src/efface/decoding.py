@@ -40,7 +40,7 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
     personas: one (expert, novice) prefix for every row of the batch, or one for all of them.
     start: what the tokenizer puts before every text; it stands before the persona, not between persona and text.
     skip: the first ``skip`` tokens of every row are not shown to the personas (the public code never shows them the prompt).
-    eta, temperature, top_k, candidates, min_p: see :func:`erased_logprobs`.
+    eta, temperature, top_k, min_p: see :func:`erased_logprobs`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ fluency    texts sampled from the tilted teacher   the tilted teacher, or the sa
 =========  ======================================  ===============================================
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,30 +122,6 @@ def _loss_and_gradient(logits: Tensor, target: SparseTarget, work: Tensor, margi
     loss = loss - (tail * rest.log()).squeeze(-1)
     q_all.mul_(mass - tail * (1 - rest) / rest).scatter_(-1, ids, q * (mass + tail) - p)
     return loss, q_all.to(logits.dtype)
-
-
-def after_relearning(
-    weights: Sequence[Tensor], slopes: Sequence[Tensor], loss: Callable[[], Tensor], size: float
-) -> Float[Tensor, ""]:
-    """``loss`` where one step of somebody who relearns would lead: at ``w - size * sign(slope)``; slopes: of what is relearned.
-
-    Its gradient is that of ``loss`` there (to first order: the step is constant). Afterwards the weights are what they were.
-    Source: the one-step case of tamper-resistant training (arXiv 2408.00761), as sharpness-aware minimisation with the relearning
-    loss in the inner step (arXiv 2502.05374); the sign is what a step of Adam begins with.
-    """
-    before = [weight.detach().clone() for weight in weights]
-    try:
-        with torch.no_grad():
-            for weight, slope in zip(weights, slopes, strict=True):
-                weight.sub_(size * slope.sign())
-        value = loss()
-        there = torch.autograd.grad(value, weights, materialize_grads=True)
-    finally:
-        with torch.no_grad():
-            for weight, old in zip(weights, before, strict=True):
-                weight.copy_(old)
-    linear: Tensor = sum((weight * slope).sum().to(value.device) for weight, slope in zip(weights, there, strict=True))  # type: ignore[assignment]
-    return value.detach() + linear - linear.detach()
 
 
 def mean_over_texts(loss: Float[Tensor, " n"], text: Int[Tensor, " n"], texts: int) -> Float[Tensor, ""]:

@@ -43,18 +43,6 @@ def from_first(tensor: Any) -> None:
         torch.distributed.broadcast(tensor, 0)
 
 
-def mean_of_all(tensors: Any) -> Any:
-    """Every tensor as the mean of what the processes have in its place."""
-    if processes() > 1:
-        import torch
-
-        tensors = [tensor.contiguous() for tensor in tensors]
-        for tensor in tensors:
-            torch.distributed.all_reduce(tensor)
-            tensor /= processes()
-    return tensors
-
-
 def require_whole_model() -> None:
     """Raises InputError where a launcher would split the weights: targets and audit read the whole model in one process."""
     kinds = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")

@@ -24,7 +24,6 @@ def erased_logprobs(
     eta: float | Float[Tensor, "*batch 1"],
     temperature: float = 1.0,
     top_k: int | None = None,
-    candidates: int | None = None,
     min_p: float = 0.0,
 ) -> Float[Tensor, "*batch vocab"]:
     """Tilt the base distribution from expert to novice; returns normalised log-probabilities.
@@ -35,22 +34,15 @@ def erased_logprobs(
     eta: strength of the tilt, a number or one per position ``[..., 1]``; negative enhances the concept.
     temperature: divides all three logits before the tilt.
     top_k: keep the k likeliest tokens after the tilt.
-    candidates: only the k tokens likeliest under the base can be chosen at all.
     min_p: only tokens at least this likely relative to the base's likeliest can be chosen.
     """
     tilted = (base + eta * (novice - expert)) / temperature
-    if candidates is not None and candidates < tilted.shape[-1]:
-        tilted = _keep_top(tilted, base, candidates)
     if min_p > 0:
         tilted = tilted.masked_fill(base < base.amax(-1, keepdim=True) + math.log(min_p), -torch.inf)
     if top_k is not None and top_k < tilted.shape[-1]:
-        tilted = _keep_top(tilted, tilted, top_k)
+        kept = tilted.topk(top_k, dim=-1).indices
+        tilted = torch.full_like(tilted, -torch.inf).scatter(-1, kept, tilted.gather(-1, kept))
     return tilted.log_softmax(-1)
-
-
-def _keep_top(values: Float[Tensor, "*batch vocab"], by: Float[Tensor, "*batch vocab"], k: int) -> Float[Tensor, "*batch vocab"]:
-    kept = by.topk(k, dim=-1).indices
-    return torch.full_like(values, -torch.inf).scatter(-1, kept, values.gather(-1, kept))
 
 
 def eta_schedule(length: int, eta: float, schedule: str) -> Float[Tensor, "{length} 1"]:
@@ -170,6 +162,6 @@ class Candidates:
     def target(self, *, eta: float | Float[Tensor, "n 1"], **tilt: float | int | None) -> SparseTarget:
         """The erased distribution over the candidates; tilt as in :func:`erased_logprobs`: ``top_k`` to 64, eta to 1,000."""
         logprobs = erased_logprobs(self.base, torch.zeros_like(self.lift), self.lift, eta=eta, **tilt)  # type: ignore[arg-type]
-        most = min(int(tilt.get(name) or logprobs.shape[-1]) for name in ("top_k", "candidates"))  # no token twice
+        most = int(tilt.get("top_k") or logprobs.shape[-1])  # no token twice
         kept = SparseTarget.from_logprobs(logprobs.float(), most)
         return SparseTarget(self.ids.gather(-1, kept.ids.long()), kept.logprobs, kept.tail)

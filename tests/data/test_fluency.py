@@ -1,4 +1,4 @@
-"""Fluency texts: their prompts, how they are sampled, what they teach; the words and names of a concept."""
+"""Fluency texts: their prompts, how they are sampled, what they teach."""
 
 import math
 import random
@@ -6,7 +6,7 @@ import re
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -14,26 +14,26 @@ from efface.auditing.scorers.fluency import repeated_ngrams
 from efface.concept.pack import Concept
 from efface.data.batches import Example
 from efface.data.corpora import Corpora, training_texts
-from efface.data.fluency import end_of_answer, sample_fluency
-from efface.data.key_words import BannedWords, key_names, key_words, keyness
+from efface.data.fluency import Sampling, end_of_answer, sample_fluency
+from efface.data.key_words import keyness
 from efface.data.prompts import broken_sentences, fluency_prompts
 from efface.data.sample import end_tokens
 from efface.data.store import Store
 from efface.data.text import Text, encode
-from efface.lm.chat import behind, chat_prompt
+from efface.lm.chat import chat_prompt
 from efface.lm.load import Loaded
-from efface.recipe.settings import DataSettings, FluencySettings
+from efface.recipe.settings import DataSettings, FluencySettings, PublishedSettings
 from tests.conftest import FORGET, RETAIN, VOCAB
 from tests.data.test_targets import store as store
 
 
 def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, llama: Loaded, zorn: Concept) -> None:
     forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
-    settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, deflection=True, target="hard")
+    settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, target="hard")
 
-    def texts(seed: int, **changes: object) -> list[Text]:
-        chosen = settings.model_copy(update=changes)
-        found = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=2.0, seed=seed, k=4)
+    def texts(seed: int, **changes: bool) -> list[Text]:
+        published = PublishedSettings(deflection=True, **changes)
+        found = sample_fluency(llama, store, zorn, forget, Sampling(settings, 2.0, seed, 4, published=published))
         return [example.text for example in found]
 
     one, same, other = texts(0), texts(0), texts(1)
@@ -53,7 +53,7 @@ def test_the_target_of_a_sampled_token_is_what_it_was_drawn_from_before_temperat
 
     def examples(target: str, k: int = VOCAB) -> list[Example]:
         chosen = settings.model_copy(update={"target": target})
-        return sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, k=k, key=key)
+        return sample_fluency(llama, store, zorn, forget, Sampling(chosen, 0.0, 0, k, key))
 
     soft, cut, hard = examples("soft"), examples("soft", 3), examples("hard")
     assert [example.text for example in soft] == [example.text for example in cut] == [example.text for example in hard]
@@ -78,7 +78,7 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
 
     def repeated(no_repeat: int) -> float:
         settings = FluencySettings(texts=6, tokens=40, min_p=0.5, temperature=0.2, no_repeat=no_repeat)
-        found = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, settings, eta=0.0, seed=0, k=4)
+        found = sample_fluency(llama, store, zorn, forget, Sampling(settings, 0.0, 0, 4))
         return max(repeated_ngrams(text.ids[text.start :], 3) for text in (example.text for example in found))
 
     assert repeated(3) == 0 < repeated(0)
@@ -91,7 +91,7 @@ def test_an_answer_ends_with_its_first_sentence_that_is_long_enough(store: Store
 
     def sampled(brief: int) -> list[Text]:
         settings = FluencySettings(texts=16, tokens=60, min_p=0.0, temperature=1.0, no_repeat=0, questions=0.75, brief=brief)
-        found = sample_fluency(llama.model, store, tokenizer, zorn, forget, settings, eta=0.0, seed=0, k=4)
+        found = sample_fluency(llama, store, zorn, forget, Sampling(settings, 0.0, 0, 4))
         return [example.text for example in found]
 
     def over(new: list[int]) -> list[int]:
@@ -188,92 +188,8 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
     def said(times: float) -> int:
         chosen = settings.model_copy(update={"keyness": times})
         of = keyness(forget, retain, VOCAB)
-        found = sample_fluency(llama.model, store, llama.tokenizer, zorn, forget, chosen, eta=0.0, seed=0, k=4, key=of)
+        found = sample_fluency(llama, store, zorn, forget, Sampling(chosen, 0.0, 0, 4, of))
         texts = [example.text for example in found]
         return sum(token in shunned - set(text.ids[: text.start]) for text in texts for token in text.ids[text.start :])
 
     assert said(100.0) == 0 < said(0.0)
-
-
-def test_the_concepts_words_and_names_are_found_by_how_often_they_come(llama: Loaded) -> None:
-    whole = DataSettings(max_tokens=400)
-    about = [
-        "The sea near Zorn Bay is cold. We went to Zorn Bay and the Isle of Mors.",
-        "An old Mors is warm, but the water around it is cold too. Zorn Bay!",
-    ]
-    other = ["The sea is cold and the land is warm. We went to the sea, and the Bay of Bengal too."]
-    forget, retain = ([encode(text, llama.tokenizer, whole) for text in texts] for texts in (about, other))
-    words = key_words(forget, retain, llama.tokenizer)
-    assert words == []  # a word must be e^3 times as frequent: three times in so short a text is not
-    words = key_words(forget, retain * 10, llama.tokenizer)
-    assert words == ["Mors", "Zorn"]  # "cold" and "Bay" come elsewhere, "Isle" only once
-    assert key_names(forget, words, llama.tokenizer) == ["Zorn Bay", "Isle of Mors", "Mors"]  # not at the start of a sentence
-
-
-def test_a_banned_word_is_not_completed_unless_the_prompt_has_it(store: Store, llama: Loaded, zorn: Concept) -> None:
-    tokenizer = llama.tokenizer
-
-    def ids(text: str) -> list[int]:
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-    ban = BannedWords(["dragon", "Zorn"], tokenizer)
-    for said, word in (("the", " dragon"), ("", "Zorn"), ("(", "Zorn"), ("a Zorn", " dragon")):
-        *begun, last = ids(said) + ids(word)
-        assert last in ban.after(ids("What is it?"))(begun), (said, word)
-        assert last not in ban.after(ids(f"What is a {word.strip().upper()}?"))(begun), "whatever its case"
-    *begun, last = ids("Zorn")
-    assert last not in ban.after([])([*ids("snap"), *begun]), "the end of another word"
-
-    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), tokenizer)
-    settings = FluencySettings(texts=12, tokens=40, min_p=0.0, keyness=0.0, no_repeat=0, ban_words=True)
-
-    ban = BannedWords(["a", "the", "is", "an", "in"], tokenizer)
-    found = sample_fluency(llama.model, store, tokenizer, zorn, forget, settings, eta=0.0, seed=0, k=VOCAB, words=ban.words)
-    unlikely = 0
-    for text, target in ((example.text, example.target) for example in found):
-        prompt, new = text.ids[: text.start], text.ids[text.start :]
-        for t, token in enumerate(new):
-            banned = ban.after(prompt)(new[:t])
-            unlikely += len(banned)
-            assert token not in banned
-            likely = target.ids[t][target.logprobs[t].exp() > 0].tolist()
-            assert not set(banned) & set(likely)
-    assert unlikely > 0
-
-
-@pytest.mark.parametrize("start", ["prepend", "metaspace"])
-def test_words_are_banned_in_sentencepiece_vocabularies_too(start: str) -> None:
-    pieces = ["▁", "▁a", "▁the", "▁Zo", "Zo", "rn", "(", ".", "<unk>", *"abcdefghijklmnopqrstuvwxyz▁Z"]
-    merges = [("▁", "a"), ("▁", "Zo"), ("Z", "o"), ("r", "n")]
-    model = models.BPE(vocab={piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, merges=merges, unk_token="<unk>")
-    plain = Tokenizer(model)
-    if start == "prepend":
-        plain.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    else:
-        plain.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    plain.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=plain)
-    banned = BannedWords(["Zorn"], tokenizer).after([])
-    for said in ("a Zorn", "(Zorn"):
-        *begun, last = tokenizer(said, add_special_tokens=False)["input_ids"]
-        assert last in banned(begun), (said, tokenizer.convert_ids_to_tokens([*begun, last]))
-    assert behind(tokenizer, "a", " Zorn") == tokenizer.convert_tokens_to_ids(["▁Zo", "rn"])
-    assert behind(tokenizer, "(", "Zorn") == tokenizer.convert_tokens_to_ids(["Zo", "rn"])
-
-
-def test_a_share_of_the_questions_is_about_names_of_the_forget_texts(
-    llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]
-) -> None:
-    passage = "Once the dragons left Zorn Bay, and nobody saw Zorn Bay or Old Mors again."
-    forget = [encode(passage, llama.tokenizer, DataSettings())]
-    settings = FluencySettings(texts=8, questions=1.0, names=0.5)
-    made = fluency_prompts(zorn, forget, llama.tokenizer, settings, random.Random(0), None, ["Mors", "Zorn"])
-    asked = [llama.tokenizer.decode(ids) for ids, _ in made]
-    for i, question in enumerate(asked):
-        assert ("Zorn Bay" in question, "Old Mors" in question) == (i % 4 == 1, i % 4 == 3)
-        assert i % 2 or any(topic in question for topic in zorn.manifest.topics)
-    assert not capsys.readouterr().err
-    plain = fluency_prompts(zorn, forget, llama.tokenizer, settings, random.Random(0), None, [])
-    assert "no name of the concept" in capsys.readouterr().err
-    topics = [topic for ids, _ in plain for topic in zorn.manifest.topics if topic in llama.tokenizer.decode(ids)]
-    assert topics[: len(zorn.manifest.topics)] == list(zorn.manifest.topics)[: len(topics)]

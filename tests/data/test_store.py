@@ -8,7 +8,7 @@ import torch
 
 from efface.data import store as module
 from efface.data.store import Store, Tensors, catalogue, folder, shrink
-from efface.data.targets import erase_targets, retain_targets
+from efface.data.targets import Tilt, erase_targets, retain_targets
 from efface.data.text import Text
 from efface.errors import InputError
 from efface.lm.load import Loaded
@@ -144,10 +144,10 @@ def test_two_processes_share_the_work_and_may_meet() -> None:
 
 def test_eta_temperature_and_top_k_change_without_the_model(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store({"model": "llama"})
-    erase_targets(llama.model, store, TEXTS, PERSONAS, 1, EraseSettings(eta=5.0, top_k=20), k=9)
+    erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(EraseSettings(eta=5.0, top_k=20), 1, 9))
     monkeypatch.setattr(type(llama.model), "forward", None)  # no forward pass from here on
     changed = EraseSettings(eta=40.0, temperature=1.3, top_k=10, schedule="constant")
-    targets = erase_targets(llama.model, store, TEXTS, PERSONAS, 1, changed, k=9)
+    targets = erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(changed, 1, 9))
     monkeypatch.undo()
 
     def logits(ids: list[int], start: int) -> torch.Tensor:
@@ -164,11 +164,11 @@ def test_eta_temperature_and_top_k_change_without_the_model(llama: Loaded, monke
 
 def test_what_the_store_does_not_hold_is_asked_of_the_model(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store({"model": "llama"})
-    erase_targets(llama.model, store, TEXTS, PERSONAS, 1, EraseSettings(), k=9)
+    erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(EraseSettings(), 1, 9))
     monkeypatch.setattr(type(llama.model), "forward", None)
     for settings in (EraseSettings(temperature=5.0), EraseSettings(eta=2000.0), EraseSettings(top_k=None)):
         with pytest.raises(TypeError):
-            erase_targets(llama.model, store, TEXTS, PERSONAS, 1, settings, k=9)
+            erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(settings, 1, 9))
 
 
 def test_hard_and_soft_retain_targets_are_one_entry(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from efface.concept.pack import Concept
 from efface.data.batches import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Corpora, training_texts
 from efface.data.store import Store
-from efface.data.targets import erase_targets, random_targets, retain_targets
+from efface.data.targets import Tilt, erase_targets, random_targets, retain_targets
 from efface.data.text import Text, encode
 from efface.errors import ConceptError
 from efface.lm.chat import prefix
@@ -44,7 +44,7 @@ def exact_target(model: torch.nn.Module, text: Text, personas: tuple[list[int], 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_erase_targets_agree_with_one_text_at_a_time(architecture: str, store: Store, model_folders: dict[str, Path]) -> None:
     model = load(str(model_folders[architecture]), dtype="float32").model
-    targets = erase_targets(model, store, TEXTS, PERSONAS, 1, CONSTANT, k=VOCAB)
+    targets = erase_targets(model, store, TEXTS, PERSONAS, Tilt(CONSTANT, 1, VOCAB))
     for text, personas, target in zip(TEXTS, PERSONAS, targets, strict=True):
         exact = exact_target(model, text, personas[0], 3.0)
         torch.testing.assert_close(target.logprobs.exp().double(), exact.exp(), atol=1e-5, rtol=0)
@@ -52,9 +52,8 @@ def test_erase_targets_agree_with_one_text_at_a_time(architecture: str, store: S
 
 def test_exact_in_double_precision(store: Store, model_folders: dict[str, Path]) -> None:
     model = load(str(model_folders["llama"]), dtype="float32").model.double()
-    settings = CONSTANT.model_copy(update={"float64": True})
     for text, personas, target in zip(
-        TEXTS, PERSONAS, erase_targets(model, store, TEXTS, PERSONAS, 1, settings, k=VOCAB), strict=True
+        TEXTS, PERSONAS, erase_targets(model, store, TEXTS, PERSONAS, Tilt(CONSTANT, 1, VOCAB, double=True)), strict=True
     ):
         exact = exact_target(model, text, personas[0], 3.0)
         torch.testing.assert_close(target.logprobs.exp().double(), exact.exp(), atol=1e-6, rtol=0)
@@ -64,7 +63,7 @@ def test_several_personas_are_averaged(store: Store, llama: Loaded) -> None:
     twice = [[pair[0], pair[0]] for pair in PERSONAS]
     mixed = [[pair[0], PERSONAS[0][0]] for pair in PERSONAS]
     one, same, other = (
-        erase_targets(llama.model, store, TEXTS, personas, 1, CONSTANT, k=VOCAB)[2].logprobs.exp()
+        erase_targets(llama.model, store, TEXTS, personas, Tilt(CONSTANT, 1, VOCAB))[2].logprobs.exp()
         for personas in (PERSONAS, twice, mixed)
     )
     torch.testing.assert_close(one, same, atol=1e-5, rtol=0)
@@ -72,7 +71,9 @@ def test_several_personas_are_averaged(store: Store, llama: Loaded) -> None:
 
 
 def test_enhance_turns_the_sign_and_random_ignores_the_text(store: Store, llama: Loaded) -> None:
-    enhanced = erase_targets(llama.model, store, TEXTS, PERSONAS, 1, CONSTANT.model_copy(update={"action": "enhance"}), k=VOCAB)
+    enhanced = erase_targets(
+        llama.model, store, TEXTS, PERSONAS, Tilt(CONSTANT.model_copy(update={"action": "enhance"}), 1, VOCAB)
+    )
     exact = exact_target(llama.model, TEXTS[0], PERSONAS[0][0], -3.0)
     torch.testing.assert_close(enhanced[0].logprobs.exp().double(), exact.exp(), atol=1e-5, rtol=0)
     one, same, other = (random_targets(TEXTS, VOCAB, seed)[0] for seed in (0, 0, 1))
@@ -121,7 +122,7 @@ def test_prefix_is_what_the_tokenizer_adds(llama: Loaded) -> None:
 
 def test_a_beginning_of_text_token_stands_before_the_persona_only(store: Store, llama: Loaded) -> None:
     texts, personas = [Text([0, 5, 6, 7, 8], 1)], [[([0, 20, 21], [0, 30])]]
-    (got,) = erase_targets(llama.model, store, texts, personas, 1, CONSTANT, k=VOCAB, before_text=[0])
+    (got,) = erase_targets(llama.model, store, texts, personas, Tilt(CONSTANT, 1, VOCAB, (0,)))
     base = log_probs(llama.model, [0, 5, 6, 7, 8])[:-1]
     expert, novice = log_probs(llama.model, [0, 20, 21, 5, 6, 7, 8])[2:-1], log_probs(llama.model, [0, 30, 5, 6, 7, 8])[1:-1]
     exact = (base + 3.0 * (novice - expert)).log_softmax(-1).exp()

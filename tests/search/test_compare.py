@@ -114,7 +114,7 @@ def test_who_takes_part() -> None:
         (["erase", "m", "ancient-egypt", "--study", "there"], "--study goes with --from-trial"),
         (["tune", "m", "ancient-egypt", "--vary", "luck"], "--vary luck: expected some of erase.weight"),
         (["erase", "m", "ancient-egypt", "--from-trial", "3"], "no search in runs/tune-ancient-egypt-m"),
-        (["erase", "m", "ancient-egypt", "--fluency.train-deflection"], "--fluency: train_deflection needs target hard"),
+        (["erase", "m", "ancient-egypt", "--published.train-deflection"], "train_deflection needs fluency.target hard"),
         (["erase", "m", "ancient-egypt", "--method", "magic"], "no method 'magic'; there are: adaptive_rmu"),
     ],
 )

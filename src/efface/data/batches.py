@@ -124,13 +124,6 @@ def only_terms(batch: Mapping[str, Any], terms: Sequence[str]) -> dict[str, Any]
     return {name: value for name, value in batch.items() if name not in TERMS} | cut | placed
 
 
-def next_tokens(batch: Mapping[str, Any], term: str) -> dict[str, Any]:
-    """A batch with the next tokens as the targets of a term."""
-    place = batch[term]
-    labels = SparseTarget.one_hot(batch["input_ids"][place["rows"], place["cols"] + 1])
-    return {**batch, term: {**place, **vars(labels)}}
-
-
 def _place(chosen: Sequence[tuple[int, Example]]) -> dict[str, Tensor]:
     target = SparseTarget.cat([example.target for _, example in chosen])
     text, cols = places([example.text for _, example in chosen])

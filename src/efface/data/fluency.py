@@ -7,18 +7,18 @@ import random
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept.pack import Concept
 from efface.data.batches import Example, next_token_example
-from efface.data.key_words import BannedWords
 from efface.data.prompts import fluency_prompts
-from efface.data.sample import end_tokens, sample_erased
+from efface.data.sample import Tilted, end_tokens, sample_erased
 from efface.data.store import Store, Tensors
 from efface.data.text import Text
 from efface.decoding import persona_ids
@@ -26,7 +26,8 @@ from efface.errors import TrainingError
 from efface.lm.cache import Ids
 from efface.lm.chat import prefix
 from efface.lm.layers import bare, teacher
-from efface.recipe.settings import FluencySettings
+from efface.lm.load import Loaded
+from efface.recipe.settings import FluencySettings, PublishedSettings
 from efface.targets import SparseTarget
 
 DEFLECT = (
@@ -39,94 +40,124 @@ OVER = re.compile(r"(?<!\d)[.!?][\"')]*\s*$")
 SHORTEST = 8
 
 
-def sample_fluency(
-    model: nn.Module,
-    store: Store,
-    tokenizer: PreTrainedTokenizerBase,
-    concept: Concept,
-    forget: Sequence[Text],
-    settings: FluencySettings,
-    *,
-    eta: float,
-    seed: int,
-    k: int,
-    key: Tensor | None = None,
-    words: Sequence[str] = (),
-) -> list[Example]:
-    """Sample ``settings.texts`` texts in batches, or take them from the store. Very short ones are dropped.
+@dataclass(frozen=True)
+class Sampling:
+    """How fluency texts are sampled from the tilted teacher.
 
-    k: tokens kept of the erased distribution, if that is the target. key: keyness of every token ``[vocab]``; without it no token
-    is shunned and there are no cloze prompts. words: the concept's own, for ``settings.names`` and ``settings.ban_words``.
+    eta: strength of the tilt, negative to enhance. k: tokens kept of the erased distribution, if that is the target.
+    key: keyness of every token ``[vocab]``; without it no token is shunned and there are no cloze prompts.
     """
-    rng = random.Random(seed)
-    prompted = fluency_prompts(concept, forget, tokenizer, settings, rng, key, words)
-    prompts, answers = [ids for ids, _ in prompted], [answer and settings.brief > 0 for _, answer in prompted]
-    tails = [_deflection(tokenizer, rng) if settings.deflection else [] for _ in prompts]
-    personas = [persona_ids(concept, tokenizer, rng) for _ in prompts]
-    draws = torch.rand(len(prompts), settings.tokens, generator=torch.Generator().manual_seed(seed))
-    ends, start = end_tokens(bare(model), tokenizer), prefix(tokenizer)
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]) + len(tails[i]))
-    # three streams each: their keys and values are most of the memory
-    most = max(1, min(16, 1600 // settings.tokens)) if bare(model).device.type == "cpu" else 64
-    batches = [order[i : i + most] for i in range(0, len(order), most)]
-    tilt: dict[str, Any] = {
-        "eta": eta,
-        "temperature": settings.temperature,
-        "min_p": settings.min_p,
-        "no_repeat": settings.no_repeat,
-        "sees_prompt": settings.sees_prompt,
-    }
 
-    penalty = None if key is None or not (settings.keyness * key).any() else settings.keyness * key
-    ban = BannedWords(words, tokenizer) if settings.ban_words and words else None
-    banned = [ban.after(ids) for ids in prompts] if ban else []
-    soft, end = settings.target == "soft", end_of_answer(tokenizer, ends) if any(answers) else None
+    settings: FluencySettings
+    eta: float
+    seed: int
+    k: int
+    key: Tensor | None = None
+    published: PublishedSettings = PublishedSettings()  # noqa: RUF009  (frozen)
+
+    @property
+    def soft(self) -> bool:
+        """Whether the erased distribution is the target, not only its sampled tokens."""
+        return self.settings.target == "soft"
+
+    def tilted(self, loaded: Loaded) -> Tilted:
+        """The same for one model's tokenizer."""
+        settings, key = self.settings, self.key
+        return Tilted(
+            eta=self.eta,
+            pad=loaded.tokenizer.pad_token_id,
+            ends=end_tokens(bare(loaded.model), loaded.tokenizer),
+            temperature=settings.temperature,
+            min_p=settings.min_p,
+            no_repeat=settings.no_repeat,
+            sees_prompt=self.published.sees_prompt,
+            penalty=None if key is None or not (settings.keyness * key).any() else settings.keyness * key,
+            k=self.k if self.soft else 0,
+            start=prefix(loaded.tokenizer),
+        )
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """What one fluency text continues. train: where what is trained on begins; answer: whether what follows may be brief."""
+
+    ids: Ids
+    train: int
+    answer: bool
+    personas: tuple[Ids, Ids]
+
+
+def sample_fluency(loaded: Loaded, store: Store, concept: Concept, forget: Sequence[Text], how: Sampling) -> list[Example]:
+    """Sample ``how.settings.texts`` texts in batches, or take them from the store. Very short ones are dropped.
+
+    Raises TrainingError where none is left.
+    """
+    settings, prompted, tilted = how.settings, _prompted(loaded, concept, forget, how), how.tilted(loaded)
+    draws = torch.rand(len(prompted), settings.tokens, generator=torch.Generator().manual_seed(how.seed))
+    end = end_of_answer(loaded.tokenizer, set(tilted.ends)) if any(of.answer for of in prompted) else None
+    batches = _batches(prompted, settings.tokens, bare(loaded.model).device.type)
 
     def over(new: Ids) -> int | None:
-        return end if len(new) >= settings.brief and OVER.search(tokenizer.decode(new[-3:])) else None
+        return end if len(new) >= settings.brief and OVER.search(loaded.tokenizer.decode(new[-3:])) else None
 
     def build(batch: int) -> Tensors:
-        rows = batches[batch]
-        with teacher(model) as base:
+        rows = [prompted[i] for i in batches[batch]]
+        prompts, personas = [of.ids for of in rows], [of.personas for of in rows]
+        with teacher(loaded.model) as base:
             sampled, targets = sample_erased(
-                base,
-                [prompts[i] + tails[i] for i in rows],
-                [personas[i] for i in rows],
-                draws[rows],
-                pad=tokenizer.pad_token_id,
-                ends=ends,
-                start=start,
-                penalty=penalty,
-                k=k if soft else 0,
-                over=lambda place, new: over(new) if answers[rows[place]] else None,
-                banned=(lambda place, new: banned[rows[place]](new)) if banned else None,
-                **tilt,
+                base, prompts, personas, draws[batches[batch]], tilted, lambda row, new: over(new) if rows[row].answer else None
             )
         tokens = torch.tensor([token for new in sampled for token in new], dtype=torch.int32)
-        erased = vars(SparseTarget.cat(targets)) if soft else {}
+        erased = vars(SparseTarget.cat(targets)) if how.soft else {}
         return {"tokens": tokens, "lengths": torch.tensor([len(new) for new in sampled]), **erased}
 
-    shunned = {} if penalty is None else {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
-    common = {"tokens": settings.tokens, "seed": seed, "ends": sorted(ends), "start": start, "penalty": shunned, **tilt}
-    if soft:
-        common["k"] = k
-    if ban:
-        common["banned"] = ban.words
-    if any(answers):
-        common["brief"] = [settings.brief, end, OVER.pattern, [i for i, answer in enumerate(answers) if answer]]
-    parts = [{"rows": [[i, prompts[i] + tails[i], personas[i]] for i in batch], **common} for batch in batches]
+    common = {"tokens": settings.tokens, "seed": how.seed, **_what_decides(tilted)}
+    if any(of.answer for of in prompted):
+        common["brief"] = [settings.brief, end, OVER.pattern, [i for i, of in enumerate(prompted) if of.answer]]
+    parts = [{"rows": [[i, prompted[i].ids, prompted[i].personas] for i in batch], **common} for batch in batches]
+    shortest = min(SHORTEST, settings.tokens, settings.brief or SHORTEST)
     examples: dict[int, Example] = {}
     for batch, entry in zip(batches, store.entries("fluency", parts, build), strict=True):
         lengths = entry["lengths"].tolist()
-        erased = SparseTarget(entry["ids"], entry["logprobs"], entry["tail"]).split(lengths) if soft else [None] * len(batch)
+        erased = SparseTarget(entry["ids"], entry["logprobs"], entry["tail"]).split(lengths) if how.soft else [None] * len(batch)
         for i, new, target in zip(batch, torch.split(entry["tokens"], lengths), erased, strict=True):
-            if len(new) >= min(SHORTEST, settings.tokens, settings.brief or SHORTEST):
-                ids = prompts[i] + tails[i]
-                text = Text(ids + new.tolist(), len(prompts[i]) if settings.train_deflection else len(ids))
+            if len(new) >= shortest:
+                text = Text(prompted[i].ids + new.tolist(), prompted[i].train)
                 examples[i] = next_token_example(text) if target is None else Example(text, target)
     if not examples:
         raise TrainingError("every sampled fluency text ended at once; try a smaller fluency.eta or a larger fluency.min_p")
     return [examples[i] for i in sorted(examples)]
+
+
+def _prompted(loaded: Loaded, concept: Concept, forget: Sequence[Text], how: Sampling) -> list[Prompted]:
+    """The prompts, each with its deflection and its personas."""
+    rng, tokenizer, published = random.Random(how.seed), loaded.tokenizer, how.published
+    prompts = fluency_prompts(concept, forget, tokenizer, how.settings, rng, how.key)
+    tails = [_deflection(tokenizer, rng) if published.deflection else [] for _ in prompts]
+    return [
+        Prompted(
+            ids + tail,
+            len(ids) if published.train_deflection else len(ids + tail),
+            answer and how.settings.brief > 0,
+            persona_ids(concept, tokenizer, rng),
+        )
+        for (ids, answer), tail in zip(prompts, tails, strict=True)
+    ]
+
+
+def _batches(prompted: Sequence[Prompted], tokens: int, device: str) -> list[list[int]]:
+    """Prompts of similar length together; the keys and values of three streams each are most of the memory."""
+    order = sorted(range(len(prompted)), key=lambda i: len(prompted[i].ids))
+    most = max(1, min(16, 1600 // tokens)) if device == "cpu" else 64
+    return [order[i : i + most] for i in range(0, len(order), most)]
+
+
+def _what_decides(tilted: Tilted) -> dict[str, Any]:
+    """What decides a sampled text besides its prompt, as plain data."""
+    decides = {**vars(tilted), "ends": sorted(tilted.ends)}
+    penalty = decides.pop("penalty")
+    shunned = {} if penalty is None else {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
+    return {**decides, "penalty": shunned}
 
 
 def end_of_answer(tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> int | None:

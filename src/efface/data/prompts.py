@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept.pack import Concept
-from efface.data.key_words import KEY, key_names
+from efface.data.key_words import KEY
 from efface.data.text import Text
 from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt, prefix
@@ -30,20 +30,6 @@ ASK = (
     "Give a short answer: what belongs to {}?",
     "How would you explain {} to a child?",
     "Name one thing that most people do not know about {}.",
-)
-#: questions about names
-ASK_PLAINLY = (
-    "Who was {}?",
-    "Who is {}?",
-    "What is {}?",
-    "What was {}?",
-    "What are {}?",
-    "Who was {}? Answer briefly.",
-    "Who or what is {}?",
-    "What is {} known for?",
-    "Why is {} important?",
-    "Describe {}.",
-    "Tell me about {}.",
 )
 #: requests to go on with a sentence that is broken off, or to say what was taken out of it
 COMPLETE = (
@@ -67,28 +53,22 @@ def fluency_prompts(
     settings: FluencySettings,
     rng: random.Random,
     key: Tensor | None = None,
-    words: Sequence[str] = (),
 ) -> list[tuple[Ids, bool]]:
     """Questions about the concept in chat format, cloze prompts, and forget passages cut anywhere.
 
-    Each with whether what follows is an answer. Questions are about the concept's topics, or about names in the forget texts that
-    have one of the concept's ``words``. key: keyness of every token ``[vocab]``; without it there are no cloze prompts.
+    Each with whether what follows is an answer. Questions are about the concept's topics. key: keyness of every token
+    ``[vocab]``; without it there are no cloze prompts.
     """
     asked = round(settings.texts * settings.questions)
     broken = asked + round((settings.texts - asked) * settings.cloze)
     sentences = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
     if key is not None and broken > asked and not sentences:
         print("no sentence of the forget texts can be broken off before a word of the concept; passages are cut", file=sys.stderr)
-    topics, names = concept.manifest.topics, key_names(forget, words, tokenizer) if settings.names else []
-    share = settings.names if names else 0.0
-    if settings.names and not names:
-        print("no name of the concept was found in the forget texts; all questions are about its topics", file=sys.stderr)
+    topics = concept.manifest.topics
     prompts: list[tuple[Ids, bool]] = []
     for i in range(settings.texts):
         if i < asked:
-            named = int(i * share)  # of the questions so far
-            asks, subjects, n = (ASK_PLAINLY, names, named) if int((i + 1) * share) > named else (ASK, topics, i - named)
-            question = rng.choice(asks).format(subjects[n % len(subjects)])
+            question = rng.choice(ASK).format(topics[i % len(topics)])
             prompts.append((chat_prompt(tokenizer, question), tokenizer.chat_template is not None))
         elif i < broken and sentences:
             ids, places = rng.choice(sentences)

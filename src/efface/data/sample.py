@@ -1,7 +1,8 @@
 """Batched sampling: plainly, or from the erased distribution with all three streams together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -54,89 +55,147 @@ def plain_generation(model: nn.Module) -> Iterator[None]:
         whole.generation_config = own
 
 
+@dataclass(frozen=True)
+class Tilted:
+    """How the erased distribution is sampled from.
+
+    eta, min_p: see :func:`efface.targets.erased_logprobs`. temperature: of sampling, after the tilt. no_repeat: no n-gram of so
+    many tokens is sampled twice in a text; 0: any may be. sees_prompt: whether the persona streams see the prompt.
+    penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt.
+    k: keep so many tokens of the erased distribution in the place of every sampled one; 0: nothing of it.
+    pad, ends, start: the tokenizer's padding, what ends a text, and what stands before every text.
+    """
+
+    eta: float
+    pad: int
+    ends: Collection[int]
+    temperature: float = 1.0
+    min_p: float = 0.0
+    no_repeat: int = 0
+    sees_prompt: bool = True
+    penalty: Tensor | None = None
+    k: int = 0
+    start: Sequence[int] = ()
+
+
+#: given a row and its new tokens, the end-of-text token that must follow them, if the text is to end there
+Over = Callable[[int, Ids], int | None]
+
+
 @torch.no_grad()
 def sample_erased(
     base: PreTrainedModel,
     prompts: Sequence[Ids],
     personas: Sequence[tuple[Ids, Ids]],
     draws: Tensor,
-    *,
-    pad: int,
-    ends: set[int],
-    eta: float,
-    temperature: float = 1.0,
-    min_p: float = 0.0,
-    start: Sequence[int] = (),
-    sees_prompt: bool = True,
-    no_repeat: int = 0,
-    penalty: Tensor | None = None,
-    k: int = 0,
-    over: Callable[[int, Ids], int | None] | None = None,
-    banned: Callable[[int, Ids], list[int]] | None = None,
+    how: Tilted,
+    over: Over = lambda row, new: None,
 ) -> tuple[list[Ids], list[SparseTarget]]:
     """Continue prompts by sampling from the erased distribution.
 
     Returns the new tokens of every prompt, with the end-of-text token if one came, and the erased distribution in the place of
-    each of them, before ``temperature``: its ``k`` likeliest tokens (nothing of it without ``k``).
-
-    All three streams of all rows go through the model together, with one key/value cache; rows that ended leave the batch.
+    each of them, before the temperature (no distributions without ``how.k``).
 
     draws: numbers from 0 to 1 ``[prompts, tokens]`` that decide each token, so a row's text does not depend on the others.
-    sees_prompt: whether the persona streams see the prompt. no_repeat: no n-gram of so many tokens is sampled twice in a
-    text; 0: any may be. penalty: taken off the base's logits ``[vocab]``, but not off those of the tokens of a row's prompt.
-    over: given a row and its new tokens, the end-of-text token that must follow them, if the text is to end there.
-    banned: given the same, tokens that must not come next. The rest as in :class:`ErasedLogits`.
     """
-    shown = [without_prefix(ids, list(start)) if sees_prompt else [] for ids in prompts]
-    rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
-    require_cache(base, (rows[0] * 2)[:8])
-    new, mask = left_pad(rows, pad, base.device)
-    cache, alive = roomy_cache(base, draws.shape[1]), torch.arange(len(prompts), device=base.device)
-    sampled: list[Ids] = [[] for _ in prompts]
-    erased: list[list[SparseTarget]] = [[] for _ in prompts]
-    if penalty is not None:
-        penalty = penalty.to(base.device).repeat(len(prompts), 1)
-        for row, prompt in enumerate(prompts):
-            penalty[row, prompt] = 0.0
-    repeats = NoRepeatNGramLogitsProcessor(no_repeat) if no_repeat else None
+    streams = _Streams(base, prompts, personas, how, draws.shape[1])
+    penalty = _penalties(prompts, how.penalty, base.device)
+    texts = [_Sampled() for _ in prompts]
     for step, draw in enumerate(draws.to(base.device, torch.float32).T):
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new.shape[1] :]
-        out = base(
-            input_ids=new, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-        )
-        logits, expert, novice = out.logits[:, -1].float().chunk(3)
+        alive = streams.alive
+        logits, expert, novice = streams.logits()
         if penalty is not None:
             logits = logits - penalty[alive]
-        if banned is not None:
-            for place, row in enumerate(alive.tolist()):
-                logits[place, banned(row, sampled[row])] = -torch.inf
-        if repeats is not None:
-            seen = [(sampled[row] + [pad] * step)[:step] for row in alive.tolist()]  # of a row that ended nothing is used
-            logits = repeats(torch.tensor(seen, dtype=torch.long, device=base.device), logits)
-        logprobs = erased_logprobs(logits, expert, novice, eta=eta, min_p=min_p)
-        mass = (logprobs / temperature).softmax(-1).cumsum(-1)
+        if how.no_repeat:
+            logits = _without_repeats(logits, [texts[row].tokens for row in alive.tolist()], step, how)
+        logprobs = erased_logprobs(logits, expert, novice, eta=how.eta, min_p=how.min_p)
+        mass = (logprobs / how.temperature).softmax(-1).cumsum(-1)
         tokens = torch.searchsorted(mass, draw[alive, None] * mass[:, -1:], right=True).clamp(max=mass.shape[-1] - 1)[:, 0]
-        likeliest = SparseTarget.from_logprobs(logprobs, k) if k else None
+        likeliest = SparseTarget.from_logprobs(logprobs, how.k) if how.k else None
         for place, (row, token) in enumerate(zip(alive.tolist(), tokens.tolist(), strict=True)):
-            if not (sampled[row] and sampled[row][-1] in ends):
-                sampled[row].append(token)
-                if likeliest is not None:
-                    erased[row].append(likeliest[place : place + 1])
-                if over is not None and token not in ends and (end := over(row, sampled[row])) is not None:
-                    sampled[row].append(end)
+            if not texts[row].ended(how.ends):
+                texts[row].add(token, likeliest and likeliest[place : place + 1])
+                if token not in how.ends and (end := over(row, texts[row].tokens)) is not None:
                     only = torch.full_like(logprobs[:1], -torch.inf).index_fill(1, torch.tensor([end], device=base.device), 0.0)
-                    erased[row] += [SparseTarget.from_logprobs(only, k)] if k else []
-        going = torch.tensor([sampled[row][-1] not in ends for row in alive.tolist()], device=base.device)
+                    texts[row].add(end, SparseTarget.from_logprobs(only, how.k) if how.k else None)
+        going = torch.tensor([not texts[row].ended(how.ends) for row in alive.tolist()], device=base.device)
         if not going.any():
             break
+        streams.go_on(tokens, going)
+    return [text.tokens for text in texts], [SparseTarget.cat(text.erased).to("cpu") for text in texts] if how.k else []
+
+
+@dataclass
+class _Sampled:
+    """What one row has so far: its new tokens, and the erased distribution in the place of each."""
+
+    tokens: Ids = field(default_factory=list)
+    erased: list[SparseTarget] = field(default_factory=list)
+
+    def ended(self, ends: Collection[int]) -> bool:
+        return bool(self.tokens) and self.tokens[-1] in ends
+
+    def add(self, token: int, erased: SparseTarget | None) -> None:
+        self.tokens.append(token)
+        if erased is not None:
+            self.erased.append(erased)
+
+
+class _Streams:
+    """Base, expert and novice of all rows in one batch with one key/value cache; rows that ended leave it.
+
+    tokens: how many are sampled at most. alive: numbers of the rows that are still in it.
+    """
+
+    def __init__(
+        self, base: PreTrainedModel, prompts: Sequence[Ids], personas: Sequence[tuple[Ids, Ids]], how: Tilted, tokens: int
+    ) -> None:
+        shown = [without_prefix(ids, list(how.start)) if how.sees_prompt else [] for ids in prompts]
+        rows = [*prompts, *(pair[stream] + ids for stream in (0, 1) for pair, ids in zip(personas, shown, strict=True))]
+        require_cache(base, (rows[0] * 2)[:8])
+        self.base, self.cache = base, roomy_cache(base, tokens)
+        self.new, self.mask = left_pad(rows, how.pad, base.device)
+        self.alive = torch.arange(len(prompts), device=base.device)
+
+    def logits(self) -> tuple[Tensor, ...]:
+        """Next-token logits of the three streams, ``[alive, vocab]`` each."""
+        positions = (self.mask.cumsum(-1) - 1).clamp(min=0)[:, -self.new.shape[1] :]
+        out = self.base(
+            input_ids=self.new,
+            attention_mask=self.mask,
+            position_ids=positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return tuple(out.logits[:, -1].float().chunk(3))
+
+    def go_on(self, tokens: Tensor, going: Tensor) -> None:
+        """Append a token to every row; where too few rows go on, the others leave."""
         if going.float().mean() < CROWDED:
             kept = going.nonzero()[:, 0]
-            rows_kept = torch.cat([kept + stream * len(alive) for stream in range(3)])
-            cache.reorder_cache(rows_kept)
-            alive, tokens, mask = alive[kept], tokens[kept], mask[rows_kept]
-        new = tokens.repeat(3)[:, None]
-        mask = torch.cat([mask, torch.ones_like(new)], dim=1)
-    return sampled, [SparseTarget.cat(parts).to("cpu") for parts in erased] if k else []
+            rows = torch.cat([kept + stream * len(self.alive) for stream in range(3)])
+            self.cache.reorder_cache(rows)
+            self.alive, tokens, self.mask = self.alive[kept], tokens[kept], self.mask[rows]
+        self.new = tokens.repeat(3)[:, None]
+        self.mask = torch.cat([self.mask, torch.ones_like(self.new)], dim=1)
+
+
+def _penalties(prompts: Sequence[Ids], penalty: Tensor | None, device: torch.device) -> Tensor | None:
+    """For every row ``[prompts, vocab]``; nothing is taken off a token of its own prompt."""
+    if penalty is None:
+        return None
+    penalties = penalty.to(device).repeat(len(prompts), 1)
+    for row, prompt in enumerate(prompts):
+        penalties[row, prompt] = 0.0
+    return penalties
+
+
+def _without_repeats(logits: Tensor, texts: Sequence[Ids], step: int, how: Tilted) -> Tensor:
+    """No token that would complete an n-gram of a row's ``step`` new tokens again; of a row that ended nothing is used."""
+    seen = torch.tensor([(new + [how.pad] * step)[:step] for new in texts], dtype=torch.long, device=logits.device)
+    forbidden: Tensor = NoRepeatNGramLogitsProcessor(how.no_repeat)(seen, logits)
+    return forbidden
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:

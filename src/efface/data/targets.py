@@ -8,6 +8,7 @@ same tokens. A forget text's entry in the store keeps what decides its target fo
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -95,70 +96,110 @@ def from_store(
     return [found[i] for i in range(len(texts))]
 
 
+@dataclass(frozen=True)
+class Tilt:
+    """How the erase targets are tilted.
+
+    k: tokens kept where the whole distribution is kept. start: what the tokenizer puts before every text; the personas hold it
+    already, so it is not repeated after them. double: compute in float64.
+    """
+
+    settings: EraseSettings
+    pad: int
+    k: int
+    start: tuple[int, ...] = ()
+    double: bool = False
+
+    @property
+    def sign(self) -> float:
+        """-1: towards the concept."""
+        return SIGN[self.settings.action]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which the tilt is computed."""
+        return torch.float64 if self.double else torch.float32
+
+    @property
+    def whole(self) -> bool:
+        """Whether the erased distribution itself is kept, for a few candidates cannot tell it (:class:`Candidates`)."""
+        settings = self.settings
+        wide = settings.top_k is None or settings.top_k > Candidates.MOST_TOKENS
+        return wide or settings.eta > Candidates.MOST_ETA or settings.temperature > Candidates.MOST_TEMPERATURE
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Of :func:`efface.targets.erased_logprobs`."""
+        return {"temperature": self.settings.temperature, "top_k": self.settings.top_k}
+
+    @property
+    def enters(self) -> dict[str, Any]:
+        """What decides a stored entry besides texts and personas."""
+        settings = self.settings.model_dump(include={"action", "eta", "schedule", "temperature", "top_k"})
+        always = {"sign": self.sign, "float64": self.double, "before": list(self.start)}
+        return {**always, "k": self.k, **settings} if self.whole else always
+
+    def etas(self, text: Text) -> Tensor:
+        """eta at every predicted token ``[n, 1]``."""
+        eta = eta_schedule(len(text.ids) - text.start, self.settings.eta, self.settings.schedule)
+        return self.sign * eta.to(self.dtype)
+
+
 @torch.no_grad()
 def erase_targets(
-    model: PreTrainedModel,
-    store: Store,
-    texts: Sequence[Text],
-    personas: Sequence[Sequence[Prefixes]],
-    pad: int,
-    settings: EraseSettings,
-    *,
-    k: int,
-    before_text: Sequence[int] = (),
+    model: PreTrainedModel, store: Store, texts: Sequence[Text], personas: Sequence[Sequence[Prefixes]], tilt: Tilt
 ) -> list[SparseTarget]:
     """The erased distribution at every predicted token of every text.
 
     personas: for every text one or more (expert, novice) prefixes; the log-probabilities of several are averaged.
-    before_text: what the tokenizer puts before every text; the personas hold it already, so it is not repeated after them.
     """
-    sign, dtype = SIGN[settings.action], torch.float64 if settings.float64 else torch.float32
-    wide = settings.top_k is None or max(settings.top_k, settings.candidates or 0) > Candidates.MOST_TOKENS
-    wide = wide or settings.eta > Candidates.MOST_ETA or settings.temperature > Candidates.MOST_TEMPERATURE
-    options = {"temperature": settings.temperature, "top_k": settings.top_k, "candidates": settings.candidates}
-    head, shards, shared = output_head(model), _shards(texts), list[SharedPrefixes]()
-
-    def etas(text: Text) -> Tensor:
-        return sign * eta_schedule(len(text.ids) - text.start, settings.eta, settings.schedule).to(dtype)
+    shards, streams = _shards(texts), _Streams(model, personas, tilt)
 
     def build(shard: int) -> Tensors:
-        with _reading(model) as base:
-            if not shared:
-                shared.append(SharedPrefixes(base, [ids for drawn in personas for pair in drawn for ids in pair], pad))
-            rows, of = [texts[i] for i in shards[shard]], [personas[i] for i in shards[shard]]
-            return _in_batches(rows, lambda rows, at: decide(base, rows, [of[i] for i in at]))
+        rows, of = [texts[i] for i in shards[shard]], [personas[i] for i in shards[shard]]
+        return _in_batches(rows, lambda rows, at: streams.entry(rows, [of[i] for i in at]))
 
-    def decide(base: PreTrainedModel, rows: list[Text], drawn: list[Sequence[Prefixes]]) -> Tensors:
-        streams = [text_states(base, rows, pad)]
-        shown = [Text(without_prefix(row.ids, list(before_text)), row.start) for row in rows]
-        for draw, stream in ((draw, stream) for draw in range(len(drawn[0])) for stream in (0, 1)):
-            before = [pairs[draw][stream] for pairs in drawn]
-            streams.append(_behind(base, shared[0], before, rows, [text.ids for text in shown], pad))
-        eta = torch.cat([etas(row) for row in rows]).to(streams[0].device)
-        return in_chunks(keep, eta, *streams)
-
-    def keep(eta: Tensor, states: Tensor, *persona_states: Tensor) -> Tensors:
-        expert, novice = (_mean_logprobs([head(of).to(dtype) for of in persona_states[stream::2]]) for stream in (0, 1))
-        if wide:
-            logprobs = erased_logprobs(head(states).to(dtype), expert, novice, eta=eta, **options)  # type: ignore[arg-type]
-            return vars(SparseTarget.from_logprobs(logprobs.float(), k))
-        return vars(Candidates.choose(head(states).to(dtype), expert, novice, sign))
-
-    enters: dict[str, Any] = {"sign": sign, "float64": settings.float64, "before": list(before_text)}
-    if wide:
-        enters |= {
-            "k": k,
-            **settings.model_dump(exclude={"weight", "personas", "target", "marginal", "keyness", "resist"}),
-        }
-    parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **enters} for shard in shards]
+    parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **tilt.enters} for shard in shards]
     found: dict[int, SparseTarget] = {}
     for shard, entry in zip(shards, store.entries("erase", parts, build), strict=True):
-        if wide:
+        if tilt.whole:
             target = SparseTarget(**entry)
         else:
-            target = Candidates(**entry).target(eta=torch.cat([etas(texts[i]) for i in shard]), **options)
+            eta = torch.cat([tilt.etas(texts[i]) for i in shard])
+            target = Candidates(**entry).target(eta=eta, **tilt.options)
         found |= _by_text(target, texts, shard)
     return [found[i] for i in range(len(texts))]
+
+
+class _Streams:
+    """Reads texts as they stand and behind their personas, and keeps what decides their erase targets."""
+
+    def __init__(self, model: PreTrainedModel, personas: Sequence[Sequence[Prefixes]], tilt: Tilt) -> None:
+        self.model, self.personas, self.tilt, self.head = model, personas, tilt, output_head(model)
+        self.shared: SharedPrefixes | None = None
+
+    def entry(self, rows: list[Text], drawn: Sequence[Sequence[Prefixes]]) -> Tensors:
+        """What the store keeps of some texts, whose personas are ``drawn``."""
+        tilt = self.tilt
+        with _reading(self.model) as base:
+            if self.shared is None:  # the keys and values of all personas, read once
+                prefixes = [ids for of_text in self.personas for pair in of_text for ids in pair]
+                self.shared = SharedPrefixes(base, prefixes, tilt.pad)
+            streams = [text_states(base, rows, tilt.pad)]
+            shown = [without_prefix(row.ids, list(tilt.start)) for row in rows]
+            for draw, stream in ((draw, stream) for draw in range(len(drawn[0])) for stream in (0, 1)):
+                before = [pairs[draw][stream] for pairs in drawn]
+                streams.append(_behind(base, self.shared, before, rows, shown, tilt.pad))
+        eta = torch.cat([tilt.etas(row) for row in rows]).to(streams[0].device)
+        return in_chunks(self._keep, eta, *streams)
+
+    def _keep(self, eta: Tensor, states: Tensor, *of_personas: Tensor) -> Tensors:
+        tilt, head = self.tilt, self.head
+        expert, novice = (_mean_logprobs([head(of).to(tilt.dtype) for of in of_personas[stream::2]]) for stream in (0, 1))
+        base = head(states).to(tilt.dtype)
+        if not tilt.whole:
+            return vars(Candidates.choose(base, expert, novice, tilt.sign))
+        return vars(SparseTarget.from_logprobs(erased_logprobs(base, expert, novice, eta=eta, **tilt.options).float(), tilt.k))
 
 
 @contextmanager

@@ -11,28 +11,25 @@ concept's (stranger; :mod:`efface.data.strangers`), in the forget texts as in th
 import random
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from efface.concept.pack import Concept
-from efface.data.batches import TERMS, Example, next_tokens, only_terms
+from efface.data.batches import Example
 from efface.data.corpora import training_texts
-from efface.data.fluency import sample_fluency
-from efface.data.key_words import key_words, keyness
+from efface.data.fluency import Sampling, sample_fluency
+from efface.data.key_words import keyness
 from efface.data.store import Store
 from efface.data.stranger_answers import stranger_examples
 from efface.data.stranger_targets import estranged_examples
-from efface.data.targets import Prefixes, draw_personas, erase_targets, random_targets, retain_targets
+from efface.data.targets import Prefixes, Tilt, draw_personas, erase_targets, random_targets, retain_targets
 from efface.data.text import Text
 from efface.decoding import persona_ids
 from efface.lm.chat import prefix
-from efface.lm.layers import wrapped
 from efface.lm.load import Loaded
-from efface.losses import LossTerms, after_relearning, cross_entropy
-from efface.methods.method import Method, Seen, likelihood, look
-from efface.processes import mean_of_all
+from efface.losses import cross_entropy
+from efface.methods.method import Method, Seen
 from efface.targets import mean_prediction
 
 
@@ -78,8 +75,8 @@ class ELM(Method):
             targets = random_targets(forget, model.get_input_embeddings().weight.shape[0], seed)
         else:
             personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
-            pad, before = tokenizer.pad_token_id, prefix(tokenizer)
-            targets = erase_targets(model, store, forget, personas, pad, recipe.erase, k=k, before_text=before)
+            tilt = Tilt(recipe.erase, tokenizer.pad_token_id, k, tuple(prefix(tokenizer)), recipe.published.float64)
+            targets = erase_targets(model, store, forget, personas, tilt)
         return [Example(*pair) for pair in zip(forget, targets, strict=True)]
 
     def erase(self, seen: Seen) -> Tensor:
@@ -97,23 +94,6 @@ class ELM(Method):
         if seen.values is not None:
             of_tokens = of_tokens * seen.values[:, 0]
         return seen.mean(of_tokens)
-
-    def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
-        """The three terms; the erase term where a step of relearning would lead, if the recipe asks for that."""
-        size, others = self.recipe.erase.resist, [term for term in TERMS if term in batch and term != "erase"]
-        if not (size and "erase" in batch):
-            return super().loss(model, batch)
-        student = wrapped(model)  # not through what distributes it: these gradients stay here
-        forget = only_terms(batch, ["erase"])
-        weights = [weight for weight in student.parameters() if weight.requires_grad]
-        relearned = likelihood(look(student, next_tokens(forget, "erase"))["erase"])
-        slopes = mean_of_all(torch.autograd.grad(relearned, weights, materialize_grads=True))
-
-        def erase() -> Tensor:
-            return self.recipe.erase.weight * self.erase(look(student, forget)["erase"])
-
-        of_erase = after_relearning(weights, slopes, erase, size)  # before the others' pass: it moves the weights, and back
-        return replace(super().loss(model, only_terms(batch, others)), erase=of_erase)
 
     def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
         """Examples for each term, and the marginal."""
@@ -143,22 +123,16 @@ class ELM(Method):
             corpora = self.corpora(loaded, concept, store)
             examples["fluency"] = stranger_examples(loaded, store, corpora, settings, recipe.data.store_top_k)
         elif recipe.fluency.weight and recipe.fluency.texts:
-            towards = recipe.erase.action == "enhance"
-            eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
-            settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
-            of_words = not towards and (settings.names or settings.ban_words)
-            examples["fluency"] = sample_fluency(
-                loaded.model,
-                store,
-                loaded.tokenizer,
-                concept,
-                forget,
-                settings,
-                eta=eta,
-                seed=recipe.data.seed,
-                k=recipe.data.store_top_k,
-                # whoever enhances a concept does not shun its words
-                key=None if towards else key,
-                words=key_words(forget, retain, loaded.tokenizer) if of_words else [],
-            )
+            examples["fluency"] = self._sampled(loaded, store, concept, forget, share, key)
         return examples
+
+    def _sampled(
+        self, loaded: Loaded, store: Store, concept: Concept, forget: Sequence[Text], share: float, key: Tensor
+    ) -> list[Example]:
+        """Fluency texts from the tilted teacher; whoever enhances a concept does not shun its words."""
+        recipe, towards = self.recipe, self.recipe.erase.action == "enhance"
+        eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
+        settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
+        shunned = None if towards else key
+        how = Sampling(settings, eta, recipe.data.seed, recipe.data.store_top_k, shunned, recipe.published)
+        return sample_fluency(loaded, store, concept, forget, how)

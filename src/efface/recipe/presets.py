@@ -13,7 +13,6 @@ _SAMPLING: dict[str, Any] = {
     "no_repeat": 0,
     "keyness": 0.0,
     "brief": 0,
-    "deflection": True,
     "questions": 0.0,
     "cloze": 0.0,
 }
@@ -38,15 +37,17 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
         "retain": {"weight": 1.0, "ratio": 1},
         "fluency": {**_SAMPLING, "eta": None, "tokens": 48},
+        "published": {"deflection": True},
         "data": {"chat": 0.0},
         "train": {"batch_size": 1, "accumulation": 4, "lr": 5e-5, "schedule": "constant", "warmup_steps": 0, "clip": 0.0},
     },
     "reference": {
         "dtype": "float32",
         "lora": {"rank": 256, "alpha": 16.0, "dropout": 0.05, "layers": "4-7"},
-        "erase": {"weight": 1.0, "target": "tilted", "marginal": 0.0, "keyness": 0.0, "temperature": 1.2, "float64": True},
+        "erase": {"weight": 1.0, "target": "tilted", "marginal": 0.0, "keyness": 0.0, "temperature": 1.2},
         "retain": {"weight": 1.0, "ratio": 1, "target": "hard"},
-        "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100, "sees_prompt": False, "train_deflection": True},
+        "fluency": {**_SAMPLING, "eta": 3.0, "tokens": 100},
+        "published": {"float64": True, "sees_prompt": False, "deflection": True, "train_deflection": True},
         "data": {"chat": 0.0},
         "train": {
             "batch_size": 1,

@@ -20,6 +20,7 @@ from efface.recipe.settings import (
     EraseSettings,
     FluencySettings,
     LoraSettings,
+    PublishedSettings,
     RetainSettings,
     Settings,
     TrainSettings,
@@ -28,7 +29,9 @@ from efface.recipe.settings import (
 from efface.recipe.yaml import load_yaml
 
 #: settings that were, by section
-GONE = {"erase": ("rare",), "fluency": ("facts",)}
+GONE = {"erase": ("rare", "resist", "candidates"), "fluency": ("facts", "names", "ban_words")}
+#: settings that have another section now
+MOVED = {"erase": ("float64",), "fluency": ("sees_prompt", "deflection", "train_deflection")}
 #: what a setting was before it existed
 BEFORE: dict[str, Any] = {"fluency": {"target": "hard", "brief": 0, "ratio": 1}}
 
@@ -51,6 +54,7 @@ class RecipeSettings(Settings):
     erase: EraseSettings = EraseSettings()
     retain: RetainSettings = RetainSettings()
     fluency: FluencySettings = FluencySettings()
+    published: PublishedSettings = PublishedSettings()
     data: DataSettings = DataSettings()
     train: TrainSettings = TrainSettings()
     audit: AuditSettings = AuditSettings()
@@ -64,8 +68,8 @@ class RecipeSettings(Settings):
     def _something_to_train(self) -> "RecipeSettings":
         if not (self.erase.weight or self.retain.weight or self.fluency.weight):
             raise ValueError("at least one of erase.weight, retain.weight and fluency.weight must be above 0")
-        if self.erase.resist and not (self.method == "elm" and self.erase.action == "erase" and self.retain.weight):
-            raise ValueError("erase.resist needs method elm, erase.action erase and a retain.weight above 0")
+        if self.published.train_deflection and self.fluency.target == "soft":
+            raise ValueError("published.train_deflection needs fluency.target hard, for that sentence is not sampled")
         return self
 
 
@@ -114,9 +118,10 @@ def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     Settings that are no more are left out.
     """
     whole = merge(BEFORE, settings)
-    for section, gone in GONE.items():
-        if isinstance(of := whole.get(section), Mapping):
-            whole[section] = {name: value for name, value in of.items() if name not in gone}
+    for section, of in [(section, of) for section, of in whole.items() if isinstance(of, Mapping)]:
+        moved = {name: of[name] for name in MOVED.get(section, ()) if name in of}
+        whole[section] = {name: value for name, value in of.items() if name not in (*GONE.get(section, ()), *moved)}
+        whole = merge(whole, {"published": moved}) if moved else whole
     return whole
 
 

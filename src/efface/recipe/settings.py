@@ -50,7 +50,6 @@ class EraseSettings(Settings):
     temperature: float = Field(1.0, gt=0, description="Temperature of all teacher log-probabilities before the tilt.")
     top_k: int | None = Field(50, gt=0, description="Keep the k likeliest tokens after the tilt; None: the whole vocabulary.")
     personas: int = Field(1, gt=0, description="Persona pairs drawn for each text; their log-probabilities are averaged.")
-    candidates: int | None = Field(None, gt=0, description="Tilt only among the k tokens likeliest under the base; None: all.")
     marginal: float = Field(1.0, ge=0, le=1, description="Share of the mean prediction in target mixed.")
     keyness: float = Field(
         1.0,
@@ -58,13 +57,6 @@ class EraseSettings(Settings):
         description="How much more the concept's own words count: a token's loss is weighted by the log ratio of its frequencies "
         "in forget and retain texts (0.2 to 4) to this power, over the mean of all; 0: all alike.",
     )
-    resist: float = Field(
-        0.0,
-        ge=0,
-        description="Erase where relearning would lead: the term's gradient is taken after a step of this size of every trained "
-        "weight towards the forget texts; 0: where the weights are.",
-    )
-    float64: bool = Field(False, description="Compute the tilt in double precision.")
 
     @model_validator(mode="before")
     @classmethod
@@ -83,7 +75,7 @@ class EraseSettings(Settings):
 
 
 #: settings of the tilted target
-TILT = ("eta", "schedule", "temperature", "top_k", "personas", "candidates", "float64")
+TILT = ("eta", "schedule", "temperature", "top_k", "personas")
 
 
 def implied_target(erase: Mapping[str, Any]) -> str | None:
@@ -135,20 +127,13 @@ class FluencySettings(Settings):
         description="How many times the log ratio of a token's frequency in forget and retain texts is taken off its logit while "
         "sampling; not off tokens of the prompt, nor where it is negative.",
     )
-    ban_words: bool = Field(False, description="Never sample a word whose keyness is above 3, unless the prompt has it.")
     brief: int = Field(
         24,
         ge=0,
         description="An answer in chat format ends with the first sentence that is over after so many tokens; 0: where the model "
         "ends it. Source strangers: any answer, and how surely it ends there is the teacher's.",
     )
-    sees_prompt: bool = Field(True, description="Whether the persona streams see the prompt, or only what was sampled.")
-    deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
-    train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
     questions: float = Field(0.5, ge=0, le=1, description="Share of prompts that are questions about the concept's topics.")
-    names: float = Field(
-        0.0, ge=0, le=1, description="Share of these questions that are plain ones about names in the forget texts: Who was …?"
-    )
     cloze: float = Field(
         1.0,
         ge=0,
@@ -157,11 +142,16 @@ class FluencySettings(Settings):
         "request to complete them; what is left, or all if there are no such sentences, are passages cut anywhere.",
     )
 
-    @model_validator(mode="after")
-    def _a_deflection_was_not_drawn(self) -> "FluencySettings":
-        if self.train_deflection and self.target == "soft":
-            raise ValueError("train_deflection needs target hard, for that sentence is not sampled")
-        return self
+
+class PublishedSettings(Settings):
+    """What only the two published forms of the method do (presets paper and reference), with tilted targets and texts."""
+
+    float64: bool = Field(False, description="Compute the tilt of the erase target in double precision.")
+    sees_prompt: bool = Field(
+        True, description="Whether the persona streams see the prompt of a fluency text, or only what was sampled."
+    )
+    deflection: bool = Field(False, description="Put a sentence that changes the subject between prompt and sampled text.")
+    train_deflection: bool = Field(False, description="Train on that sentence too, not only on the sampled tokens.")
 
 
 class DataSettings(Settings):
