@@ -33,7 +33,8 @@ from efface.lm.load import Loaded, has_bfloat16, load
 from efface.lm.states import without_padding
 from efface.methods.elm import ELM
 from efface.recipe.presets import PRESETS
-from efface.recipe.recipe import Recipe, build_recipe, merge, nested
+from efface.recipe.recipe import Recipe, merge, nested
+from efface.recipe.resolve import resolve
 from efface.training import ready, train
 
 #: plainly sampled fluency texts, which the straightforward implementation has too, under the guidance of the public code
@@ -58,7 +59,7 @@ class Measurement:
         if "texts" in task:
             settings = merge(settings, {"train": {"batch_size": task["texts"], "accumulation": 1}})
         settings = merge(settings, nested({name: value for name, value in task.items() if "." in name}))
-        self.recipe: Recipe = build_recipe({**{name: task[name] for name in ("model", "concept", "dtype")}, **settings})
+        self.recipe: Recipe = resolve({**{name: task[name] for name in ("model", "concept", "dtype")}, **settings})
         loaded = load(task["model"], dtype=task["dtype"])
         if "vocabulary" in task:
             loaded = with_vocabulary(loaded, task["vocabulary"])

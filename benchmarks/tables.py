@@ -71,7 +71,7 @@ def ablation() -> Iterator[tuple[str, Path, Recipe]]:
     """Row, folder and recipe of every run; the first is the one of :func:`packs`."""
     yield "default", *next(packs())[1:]
     for name, change in CHANGES.items():
-        yield name, Path("runs/ablation") / name, complete_recipe({"model": MODEL, "concept": PACKS[0], **change})
+        yield name, Path("runs/ablation") / name, complete_recipe({"model": MODEL, "concept": PACKS[0], **change}, strict=False)
 
 
 def methods() -> Iterator[tuple[str, Path, Recipe]]:

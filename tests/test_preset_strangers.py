@@ -13,7 +13,7 @@ from efface.data.store import Store
 from efface.lm.adapters import attach_adapter
 from efface.lm.load import Loaded, load
 from efface.methods import make_method
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from tests.conftest import ARCHITECTURES, CHAT, VOCAB, write_pack
 from tests.data.test_targets import store as store
 
@@ -56,7 +56,7 @@ class Bytes(PreTrainedTokenizer):
 
 def trains(loaded: Loaded, concept: Concept, store: Store, **changes: Any) -> dict[str, Any]:
     """The examples of every term, and a step on some of them."""
-    method = make_method(build_recipe({**FEW, **changes}))
+    method = make_method(resolve({**FEW, **changes}))
     corpora = method.prepare(loaded, concept, store)
     assert {"erase", "retain"} <= corpora.keys()
     student = attach_adapter(loaded.model, method.recipe.lora, 0)
@@ -132,13 +132,13 @@ def test_another_alphabet(llama: Loaded, zorn: Concept, store: Store) -> None:
 
 @pytest.mark.parametrize("term", ["erase", "retain", "fluency"])
 def test_without_a_term(term: str, llama: Loaded, zorn: Concept, store: Store) -> None:
-    recipe = build_recipe({**FEW, term: {**FEW.get(term, {}), "weight": 0}})
+    recipe = resolve({**FEW, term: {**FEW.get(term, {}), "weight": 0}})
     assert term not in make_method(recipe).prepare(llama, zorn, store)
 
 
 def test_the_same_seed_prepares_the_same(llama: Loaded, zorn: Concept, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the store and without it."""
-    recipe = build_recipe(FEW)
+    recipe = resolve(FEW)
     one, same = (make_method(recipe).prepare(llama, zorn, store) for _ in range(2))
     monkeypatch.setenv("EFFACE_CACHE", f"{__file__}/nowhere")
     anew = make_method(recipe).prepare(llama, zorn, store)

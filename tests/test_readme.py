@@ -17,7 +17,8 @@ from efface.cli.prepare import PrepareArguments
 from efface.cli.tune import TuneArguments
 from efface.concept.find import builtin_packs, find_packs
 from efface.lm.bundled import ALIASES
-from efface.recipe.recipe import build_recipe, read_recipe
+from efface.recipe.recipe import read_recipe
+from efface.recipe.resolve import resolve
 from efface.runs.pipeline import Run
 from tests.runs.test_pipeline import SMALL
 from tests.runs.test_pipeline import run as run
@@ -84,7 +85,7 @@ def test_the_lines_of_python_work(
 
 @pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda file: file.name)
 def test_example_recipes_are_recipes(file: Path) -> None:
-    recipe = build_recipe(read_recipe(file))
+    recipe = resolve(read_recipe(file))
     assert all(folder.name in builtin_packs() for folder, *_ in find_packs(recipe.concept))
 
 

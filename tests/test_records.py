@@ -9,15 +9,15 @@ from benchmarks import records, tables
 from efface.auditing.files import write_json
 from efface.auditing.scores import Answer, Audit, Measured, Score
 from efface.errors import InputError
-from efface.recipe.recipe import build_recipe
 from efface.recipe.record import RunRecord
+from efface.recipe.resolve import resolve
 from efface.runs.pipeline import Run
 
 
 def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
     monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
-    folder, recipe = tmp_path / "runs" / "packs" / "one", build_recipe({"model": "m", "concept": "c", "preset": "paper"})
+    folder, recipe = tmp_path / "runs" / "packs" / "one", resolve({"model": "m", "concept": "c", "preset": "paper"})
     score = Score(value=0.5, n=2, low=0.1, high=0.9, chance=0.25, items=(0.0, 1.0), groups=(0, 0))
     scores = {"choice/forget/acc_norm": score, "choice/forget/acc": score}
     measured = Measured(scores=scores, answers=[Answer(prompt="Who?", text="Nobody.")])
@@ -26,7 +26,7 @@ def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path,
     losses = [{"loss": 1.0}]
     write_json(folder / "run.json", RunRecord(recipe=recipe, versions={}, hashes={}, tokens={}, seconds={}, losses=losses))
     records.keep(Run(folder))
-    other = build_recipe({"model": "m", "concept": "c", "seed": 1})
+    other = resolve({"model": "m", "concept": "c", "seed": 1})
     with pytest.raises(InputError, match="another recipe"):
         records.find(folder, other)
     shutil.rmtree(folder)

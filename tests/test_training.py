@@ -15,7 +15,8 @@ from efface.lm.load import load
 from efface.losses import LossTerms
 from efface.methods import make_method
 from efface.methods.elm import ELM
-from efface.recipe.recipe import Recipe, build_recipe
+from efface.recipe.recipe import Recipe
+from efface.recipe.resolve import resolve
 from efface.training import schedule, train
 
 SETTINGS = {
@@ -33,13 +34,13 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def corpora(model_folders: dict[str, Path], pack_folder: Path) -> dict[str, list[Example]]:
     loaded = load(str(model_folders["llama"]), dtype="float32")
-    return make_method(build_recipe(SETTINGS)).prepare(loaded, Concept.load(str(pack_folder)), Store({"model": "llama"}))
+    return make_method(resolve(SETTINGS)).prepare(loaded, Concept.load(str(pack_folder)), Store({"model": "llama"}))
 
 
 def trained(
     model_folder: Path, corpora: dict[str, list[Example]], folder: Path, method: type[ELM] = ELM, **changes: Any
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, float]]]:
-    recipe: Recipe = build_recipe({**SETTINGS, "train": {**SETTINGS["train"], **changes}})
+    recipe: Recipe = resolve({**SETTINGS, "train": {**SETTINGS["train"], **changes}})
     loaded = load(str(model_folder), dtype="float32")
     student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
     losses = train(student, loaded.tokenizer, method(recipe), corpora, recipe, folder)
@@ -100,7 +101,7 @@ def test_accumulation_averages(model_folders: dict[str, Path], corpora: dict[str
 def test_a_budget_of_tokens_sets_the_steps(corpora: dict[str, list[Example]]) -> None:
     counted = sum(len(example.target) for rows in corpora.values() for example in rows) / 3
     for ratio in (1, 2):
-        recipe = build_recipe({**SETTINGS, "retain": {"ratio": ratio}, "train": {"tokens": 2000, "batch_size": 2}})
+        recipe = resolve({**SETTINGS, "retain": {"ratio": ratio}, "train": {"tokens": 2000, "batch_size": 2}})
         planned = schedule(corpora, recipe)
         seen = sum(len(e.target) for i in range(len(planned)) for rows in planned[i].values() for e in rows)
         assert abs(seen - 2000) < 2.5 * counted
@@ -110,7 +111,7 @@ def test_a_budget_of_tokens_sets_the_steps(corpora: dict[str, list[Example]]) ->
 def test_training_under_autocast(
     rank: int, model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
 ) -> None:
-    recipe = build_recipe({**SETTINGS, "dtype": "bfloat16", "lora": {"rank": rank, "layers": "1"}})
+    recipe = resolve({**SETTINGS, "dtype": "bfloat16", "lora": {"rank": rank, "layers": "1"}})
     loaded = load(str(model_folders["llama"]), dtype="bfloat16")
     student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
     before = {name: p.detach().clone() for name, p in student.named_parameters() if p.requires_grad}

@@ -9,9 +9,10 @@ import pytest
 from efface import cli
 from efface.cli import VERBS, main
 from efface.cli.parse import fold
-from efface.cli.recipe import RecipeArguments, parse_recipe
+from efface.cli.recipe import parse_recipe
 from efface.cli.tune import TuneArguments
 from efface.errors import EffaceError, InputError, TrainingError
+from efface.recipe.resolve import resolve
 from efface.runs.pipeline import Run
 from efface.search.tune import Study
 from tests.conftest import write_pack
@@ -33,22 +34,22 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["erase", "./no where", "ancient-egypt"], "no model './no where': expected a hub id, a folder, a .gguf file, or one of"),
         (["erase", "m", "ancient-egypt", "--train.lrr", "1"], "Unrecognized options: --train.lrr"),
         (["erase", "m", "ancient-egypt", "--train.lr", "fast"], "Error parsing --train.lr: could not convert"),
-        (["erase", "m", "ancient-egypt", "--train.lr", "-1"], "--train.lr: Input should be greater than 0, got -1.0"),
+        (["erase", "m", "ancient-egypt", "--train.lr", "-1"], "train.lr: Input should be greater than 0, got -1.0"),
         (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),
         (["erase", "m", "ancient-egypt", *NOTHING], "at least one of erase.weight, retain.weight and fluency.weight must be"),
         (
             ["erase", "m", "ancient-egypt", "--erase.target", "stranger", "--erase.eta", "9"],
-            "eta does nothing with erase.target s",
+            "erase.eta does nothing with erase.target s",
         ),
-        (["erase", "m", "ancient-egypt", "--erase.marginal", "1", "--erase.eta", "9"], "eta does nothing with erase.target marg"),
+        (["erase", "m", "ancient-egypt", "--erase.eta", "9"], "erase.eta does nothing with erase.target marginal; say erase"),
         (["erase", "m", "ancient-egypt", "--erase.marginal", "none"], "Error parsing --erase.marginal: could not convert"),
         (
             ["tune", "m", "ancient-egypt", "--erase.target", "stranger", "--vary", "erase.eta"],
             "eta does nothing with erase.target stranger; say erase.target tilted, or drop it",
         ),
-        (["erase", "m", "ancient-egypt", "--train.clip", "inf"], "--train.clip: Input should be a finite number, got inf"),
+        (["erase", "m", "ancient-egypt", "--train.clip", "inf"], "train.clip: Input should be a finite number, got inf"),
         (["erase", "m", "ancient-egypt", "--seed", "4294967296"], "seed: Input should be less than or equal to 4294967295"),
-        (["erase", "m", "ancient-egypt", "--data.seed", "9" * 20], "--data.seed: Input should be less than or equal to 42949"),
+        (["erase", "m", "ancient-egypt", "--data.seed", "9" * 20], "data.seed: Input should be less than or equal to 42949"),
         (["audit", "m", "--samples", "-1"], "samples: Input should be greater than or equal to 0, got -1"),
         (["compare", "m", "--audit.samples", "-1"], "--audit.samples: Input should be greater than or equal to 0, got -1"),
         (["gate", "run", "--max-forget", "nan"], "--max-forget: expected a number, got nan"),
@@ -206,57 +207,14 @@ def test_flags_override_the_recipe_file(
     assert main(["erase", str(recipe), "extra"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("flags", "target"),
-    [
-        (["--erase.eta", "1000"], "tilted"),
-        (["--erase.eta=1000"], "tilted"),
-        (["--erase.top-k", "50"], "tilted"),
-        (["--erase.top_k", "None"], "tilted"),
-        (["--erase.top-k", "20"], "tilted"),
-        (["--erase.action", "enhance"], "tilted"),
-        (["--erase.marginal", "0"], "tilted"),
-        (["--erase.marginal", "1.0"], "marginal"),
-        (["--erase.marginal", "0.5", "--erase.eta", "9"], "mixed"),
-        (["--erase.target", "mixed", "--erase.eta", "9"], "mixed"),
-        (["--erase.target", "stranger", "--erase.marginal", "0.5"], "stranger"),
-        (["--preset", "paper", "--erase.marginal", "0.5"], "mixed"),
-        (["--preset", "paper", "--train.steps", "3"], "tilted"),
-        (["--vary", "erase.eta", "train.lr"], "tilted"),
-        (["--preset", "strangers", "--erase.weight", "2"], "stranger"),
-        (["--vary", "erase.weight"], "marginal"),
-        (["--erase.weight", "2", "--erase.keyness", "0"], "marginal"),
-        (["--fluency.eta", "3"], "marginal"),
-    ],
-)
-def test_flags_without_a_target_mean_what_they_mean_in_a_file(flags: list[str], target: str) -> None:
-    _, recipe = parse_recipe(TuneArguments, ["m", "ancient-egypt", *flags], "tune")
-    assert recipe.erase.target == target
-
-
-@pytest.mark.parametrize(
-    ("said", "flags", "target"),
-    [
-        ("{eta: 500}", [], "tilted"),
-        ("{marginal: 0.25}", ["--erase.eta", "500"], "mixed"),
-        ("{target: tilted}", ["--erase.marginal", "0.5"], "tilted"),
-        ("{eta: 500}", ["--erase.target", "mixed"], "mixed"),
-    ],
-)
-def test_a_file_and_flags_say_the_target_together(said: str, flags: list[str], target: str, tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(f"model: m\nconcept: ancient-egypt\nerase: {said}\n")
-    _, recipe = parse_recipe(RecipeArguments, [str(tmp_path / "recipe.yaml"), *flags], "erase")
-    assert recipe.erase.target == target
-
-
 def test_a_search_varies_the_tilt_of_the_tilted_target(tmp_path: Path) -> None:
-    given, recipe = parse_recipe(TuneArguments, ["m", "ancient-egypt", "--vary", "erase.eta"], "tune")
-    study = Study(tmp_path, recipe.model_dump(), given.vary)
+    given, recipe = parse_recipe(TuneArguments, ["m", "ancient-egypt", "--erase.target", "tilted", "--vary", "erase.eta"], "tune")
+    study = Study(tmp_path, recipe, given.vary)
     assert study.recipe.erase.target == "tilted"
     assert study.vary == ("erase.eta",)
-    settings = {"model": "m", "concept": "ancient-egypt", "erase": {"target": "marginal"}}
+    plain = resolve({"model": "m", "concept": "ancient-egypt"})
     with pytest.raises(InputError, match="eta does nothing with erase.target marginal"):
-        Study(tmp_path, settings, ["erase.eta"])
+        Study(tmp_path, plain, ["erase.eta"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,7 +18,7 @@ from efface.data.store import Store
 from efface.errors import ConceptError
 from efface.lm.load import Loaded
 from efface.methods import make_method
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from efface.runs.pipeline import default_folder, erase
 from tests.conftest import FORGET, RETAIN, write_pack
 
@@ -197,7 +197,7 @@ def test_wrong_weights_are_one_line(names: str, says: str) -> None:
 
 def test_weights_decide_how_often_a_text_comes_up(tmp_path: Path, llama: Loaded) -> None:
     both = Concept.load(two_packs(tmp_path))
-    recipe = build_recipe(
+    recipe = resolve(
         {"model": "m", "concept": "c", "data": {"max_tokens": 24, "chat": 0.0}, "fluency": {"texts": 3, "tokens": 8}}
     )
     corpora = make_method(recipe).prepare(llama, both, Store({"model": "joined"}))

@@ -13,7 +13,7 @@ from efface.data.neighbours import find_neighbours, has_neighbours, nearest, wri
 from efface.data.store import Store
 from efface.lm.load import Loaded
 from efface.methods import make_method
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from efface.recipe.settings import DataSettings
 from tests.data.test_targets import store as store
 from tests.test_foreign import PACK as FOREIGN
@@ -114,7 +114,7 @@ def test_they_are_written_only_where_there_are_none(
     written: Callable[..., Any] = lambda *arguments: calls.append(arguments[3]) or (zorn.retain[0],)  # noqa: E731
     monkeypatch.setattr(of, "write_neighbours", written)
     settings = {"data": {"neighbours": count}}
-    method = make_method(build_recipe({"model": "m", "concept": "c", **settings}))
+    method = make_method(resolve({"model": "m", "concept": "c", **settings}))
     corpora = method.corpora(llama, zorn, store)
     assert calls == ([count] if asks else [])
     assert method.corpora(llama, zorn, store) is corpora, "once"

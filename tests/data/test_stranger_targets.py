@@ -18,7 +18,7 @@ from efface.data.strangers import Inventor, pair, pieces
 from efface.errors import TrainingError
 from efface.lm.load import Loaded
 from efface.methods import make_method
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from efface.targets import SparseTarget
 from tests.conftest import FORGET, RETAIN, VOCAB
 from tests.data.test_targets import log_probs
@@ -157,7 +157,7 @@ def test_shared_places_are_written_and_no_others() -> None:
 
 def test_the_method_meets_the_forget_passages_in_every_form(llama: Loaded, zorn: Concept, store: Store) -> None:
     settings = {"data": {"max_tokens": 24, "forms": 3, "kept": 0, "neighbours": 0}, "fluency": {"weight": 0}}
-    method = make_method(build_recipe({"model": "m", "concept": "c", **settings, "erase": {"target": "stranger"}}))
+    method = make_method(resolve({"model": "m", "concept": "c", **settings, "erase": {"target": "stranger"}}))
     corpora = method.prepare(llama, zorn, store)
     shown = Corpora(zorn, method.recipe.data).shown("forget", chat=True)
     assert len(corpora["erase"]) == len(shown) == 9
@@ -168,6 +168,6 @@ def test_the_method_meets_the_forget_passages_in_every_form(llama: Loaded, zorn:
 
 def test_without_forms_the_passages_are_met_as_they_stand(llama: Loaded, zorn: Concept, store: Store) -> None:
     settings = {"data": {"forms": 0, "kept": 0, "neighbours": 0}, "fluency": {"weight": 0}, "erase": {"target": "stranger"}}
-    corpora = make_method(build_recipe({"model": "m", "concept": "c", **settings})).prepare(llama, zorn, store)
+    corpora = make_method(resolve({"model": "m", "concept": "c", **settings})).prepare(llama, zorn, store)
     texts = [llama.tokenizer.decode(example.text.ids) for example in corpora["erase"]]
     assert texts == [passage.text for passage in zorn.texts("forget", "train")]

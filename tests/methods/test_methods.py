@@ -9,7 +9,7 @@ from efface.data.text import Text
 from efface.lm.adapters import attach_adapter
 from efface.lm.load import Loaded
 from efface.methods import elm, make_method
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from efface.recipe.settings import LoraSettings
 
 SMALL = {
@@ -21,7 +21,7 @@ SMALL = {
 
 @pytest.fixture
 def prepared(llama: Loaded, zorn: Concept) -> tuple[object, Loaded, dict[str, list[Example]]]:
-    recipe = build_recipe(
+    recipe = resolve(
         {
             "model": "m",
             "concept": "c",
@@ -86,7 +86,7 @@ def test_neither_batch_nor_padding_changes_loss_or_gradient(prepared: tuple[obje
 @pytest.mark.parametrize("retain", [1.0, 0.0])
 def test_the_marginal_is_the_mean_prediction_on_the_retain_texts(retain: float, llama: Loaded, zorn: Concept) -> None:
     settings = {**SMALL, "fluency": {"weight": 0}, "retain": {"weight": retain}, "data": {**SMALL["data"], "store_top_k": 300}}
-    method = make_method(build_recipe({"model": "m", "concept": "c", **settings, "erase": {"target": "marginal", "weight": 1.0}}))
+    method = make_method(resolve({"model": "m", "concept": "c", **settings, "erase": {"target": "marginal", "weight": 1.0}}))
     corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
     _, texts = training_texts(Corpora(zorn, method.recipe.data), llama.tokenizer)
     with torch.no_grad():
@@ -116,7 +116,7 @@ def test_words_of_the_concept_weigh_more() -> None:
 
 def test_only_erasing_has_a_marginal(llama: Loaded, zorn: Concept) -> None:
     for action in ("enhance", "random"):
-        recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"action": action, "marginal": 1.0}})
+        recipe = resolve({"model": "m", "concept": "c", **SMALL, "erase": {"action": action, "target": "tilted"}})
         method = make_method(recipe)
         corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
         assert method.marginal is None
@@ -134,14 +134,14 @@ def test_fluency_texts_are_sampled_the_way_the_erase_term_tilts(
 ) -> None:
     seen, sampled = {}, [next_token_example(Text([1, 2, 3], 1))]
     monkeypatch.setattr(elm, "sample_fluency", lambda *given: seen.update(vars(given[-1])) or sampled)
-    recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"action": action}})
+    recipe = resolve({"model": "m", "concept": "c", **SMALL, "erase": {"action": action, "target": "tilted"}})
     make_method(recipe).prepare(llama, zorn, Store({"model": "llama"}))
     assert seen["eta"] == sign * recipe.fluency.eta
     assert (seen["key"] is not None) == (sign > 0)  # only who erases shuns the concept's words
 
 
 def test_a_term_of_weight_zero_is_not_prepared(llama: Loaded, zorn: Concept) -> None:
-    recipe = build_recipe({"model": "m", "concept": "c", **SMALL, "erase": {"weight": 0}, "fluency": {"weight": 0}})
+    recipe = resolve({"model": "m", "concept": "c", **SMALL, "erase": {"weight": 0}, "fluency": {"weight": 0}})
     assert make_method(recipe).prepare(llama, zorn, Store({"model": "llama"})).keys() == {"retain"}
 
 
@@ -152,7 +152,7 @@ def test_preset_reference_on_hand_computed_tensors() -> None:
     base = torch.tensor([[2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]).double()
     expert = torch.tensor([[1.2, 0.0, 0.0], [0.0, 0.0012, 0.0]]).double()
     novice = torch.zeros(2, 3).double()
-    settings = build_recipe({"model": "m", "concept": "c", "preset": "reference"}).erase
+    settings = resolve({"model": "m", "concept": "c", "preset": "reference"}).erase
     eta = eta_schedule(2, settings.eta, settings.schedule).double()
     got = erased_logprobs(base, expert, novice, eta=eta, temperature=settings.temperature, top_k=settings.top_k).exp()
     # position 0, eta 1: exponents (2/1.2 - 1, 1/1.2, 0); position 1, eta 1000: (2/1.2, 1/1.2 - 1, 0)
@@ -166,7 +166,7 @@ def test_preset_paper_on_hand_computed_tensors() -> None:
 
     base = torch.tensor([[2.0, 1.0, 0.0]]).double()
     expert, novice = torch.tensor([[0.004, 0.0, 0.002]]).double(), torch.zeros(1, 3).double()
-    settings = build_recipe({"model": "m", "concept": "c", "preset": "paper"}).erase
+    settings = resolve({"model": "m", "concept": "c", "preset": "paper"}).erase
     eta = eta_schedule(1, settings.eta, settings.schedule).double()
     got = erased_logprobs(base, expert, novice, eta=eta, temperature=settings.temperature, top_k=settings.top_k).exp()
     torch.testing.assert_close(got, torch.tensor([[0.0, 1.0, -1.0]]).double().softmax(-1), atol=1e-6, rtol=0)

@@ -31,7 +31,6 @@ SMALL: dict[str, Any] = {
     "concept": "c",
     "dtype": "float32",
     "data": {"max_tokens": 24, "chat": 0.5, "forget_chat": 0.5},
-    "fluency": {"texts": 3, "tokens": 8, "min_p": 0.0},
     "lora": {"layers": "1-2", "rank": 4},
     "train": {"steps": 10, "batch_size": 3, "lr": 0.02, "warmup_steps": 0},
 }
@@ -80,7 +79,8 @@ def pupil(taught: Path) -> Loaded:
 
 def rehearse(name: str, loaded: Loaded, concept: Concept, folder: Path, **settings: Any) -> tuple[Any, Any, float, float]:
     """Train a method for ten steps; the student, its losses, and the forget texts' loss before and after."""
-    recipe = complete_recipe({**SMALL, "method": name, **settings})
+    fluency = {"fluency": {"texts": 3, "tokens": 8, "min_p": 0.0}} if name == "elm" else {}
+    recipe = complete_recipe({**SMALL, **fluency, "method": name, **settings})
     method = make_method(recipe)
     corpora = method.prepare(loaded, concept, Store({"model": str(folder)}))
     student = attach_adapter(loaded.model, recipe.lora, recipe.seed)

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -5,15 +6,16 @@ import pytest
 from efface.auditing.files import read_json
 from efface.errors import InputError, RunError
 from efface.recipe.presets import PRESETS
-from efface.recipe.recipe import build_recipe, read_recipe
+from efface.recipe.recipe import read_recipe
 from efface.recipe.record import RunRecord
+from efface.recipe.resolve import resolve
 from efface.recipe.settings import EraseSettings
 
 NAMES = {"model": "m", "concept": "c"}
 
 
 def test_preset_paper_is_the_papers() -> None:
-    recipe = build_recipe({**NAMES, "preset": "paper"})
+    recipe = resolve({**NAMES, "preset": "paper"})
     assert (recipe.erase.eta, recipe.erase.schedule, recipe.erase.temperature, recipe.erase.top_k) == (500, "constant", 1, None)
     assert (recipe.lora.rank, recipe.lora.layers, recipe.lora.modules) == (4, "4-7", "all")
     assert (recipe.erase.weight, recipe.retain.weight, recipe.fluency.weight) == (1, 1, 1)
@@ -30,7 +32,7 @@ def test_preset_paper_is_the_papers() -> None:
 
 
 def test_preset_reference_is_the_public_codes() -> None:
-    recipe = build_recipe({**NAMES, "preset": "reference"})
+    recipe = resolve({**NAMES, "preset": "reference"})
     erase, lora, train = recipe.erase, recipe.lora, recipe.train
     assert (erase.eta, erase.schedule, erase.temperature, erase.top_k) == (1000, "ramp", 1.2, 50)
     assert recipe.published.float64
@@ -45,57 +47,71 @@ def test_preset_reference_is_the_public_codes() -> None:
     assert recipe.dtype == "float32"
 
 
-@pytest.mark.parametrize(
-    ("erase", "target"),
-    [
-        ({"eta": 10.0}, "tilted"),
-        ({"eta": 1000.0}, "tilted"),  # though that is what it would be without
-        ({"top_k": None}, "tilted"),
-        ({"action": "enhance"}, "tilted"),
-        ({"action": "random", "marginal": 1.0}, "tilted"),
-        ({"marginal": 0.0}, "tilted"),
-        ({"marginal": 0}, "tilted"),
-        ({"marginal": 1.0}, "marginal"),
-        ({"marginal": 0.5}, "mixed"),
-        ({"marginal": 0.5, "eta": 10.0}, "mixed"),
-        ({"target": "tilted", "marginal": 1.0}, "tilted"),  # what is named is not overruled
-        ({"target": "stranger", "marginal": 0.3}, "stranger"),
-    ],
-)
-@pytest.mark.parametrize("preset", ["default", "paper"])
-def test_settings_without_a_target_say_which_one_they_mean(preset: str, erase: dict[str, object], target: str) -> None:
-    if preset == "paper" and target in ("marginal", "stranger"):  # the preset's eta would do nothing
-        with pytest.raises(InputError, match=f"does nothing with erase.target {target}"):
-            build_recipe({**NAMES, "preset": preset, "erase": erase})
-        return
-    recipe = build_recipe({**NAMES, "preset": preset, "erase": erase})
-    assert recipe.erase.target == target
-    assert {name: getattr(recipe.erase, name) for name in erase} == erase
-    assert EraseSettings(**erase).target == target
-
-
 @pytest.mark.parametrize("erase", [{}, {"weight": 3.0}, {"keyness": 0.0}])
 def test_other_settings_leave_the_target_as_it_is(erase: dict[str, object]) -> None:
-    assert build_recipe({**NAMES, "erase": erase}).erase.target == build_recipe(NAMES).erase.target
-    assert build_recipe({**NAMES, "preset": "paper", "erase": erase}).erase.target == "tilted"
+    assert resolve({**NAMES, "erase": erase}).erase.target == resolve(NAMES).erase.target
+    assert resolve({**NAMES, "preset": "paper", "erase": erase}).erase.target == "tilted"
 
 
 @pytest.mark.parametrize(
-    "erase",
+    ("said", "idle"),
     [
-        {"marginal": 1, "eta": 500.0},
-        {"target": "marginal", "temperature": 1.2},
-        {"target": "stranger", "top_k": None},
-        {"target": "stranger", "top_k": 20},
-        {"target": "marginal", "action": "enhance"},
-        {"target": "stranger", "action": "random"},
+        ({"erase": {"eta": 500.0}}, "erase.eta"),
+        ({"erase": {"eta": 1000.0}}, "erase.eta"),  # though that is what it would be without
+        ({"erase": {"marginal": 0.5}}, "erase.marginal"),
+        ({"erase": {"target": "stranger", "top_k": None}}, "erase.top_k"),
+        ({"preset": "paper", "erase": {"marginal": 0.5}}, "erase.marginal"),
+        ({"preset": "paper", "erase": {"target": "marginal", "temperature": 1.2}}, "erase.temperature"),
+        ({"published": {"float64": True}}, "published.float64"),
+        ({"published": {"train_deflection": True}, "fluency": {"target": "hard"}}, "published.train_deflection"),
+        ({"preset": "strangers", "fluency": {"min_p": 0.1}}, "fluency.min_p"),
+        ({"preset": "strangers", "data": {"chat": 0.5}}, "data.chat"),
+        ({"data": {"quiz": 0.5}}, "data.quiz"),
+        ({"method": "npo", "fluency": {"eta": 1.0}}, "fluency.eta"),
+        ({"method": "rmu", "erase": {"keyness": 0.0}}, "erase.keyness"),
+        ({"train": {"steps": 3, "tokens": 100}}, "train.steps"),
+        ({"lora": {"rank": 0, "alpha": 3.0}}, "lora.alpha"),
+        ({"audit": {"relearn_lr": 1e-3}}, "audit.relearn_lr"),
+        ({"audit": {"endpoint_model": "x"}}, "audit.endpoint_model"),
     ],
 )
-def test_what_does_nothing_with_the_target_is_one_line(erase: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=r"^recipe: erase: .*(stranger|marginal)") as caught:
-        build_recipe({**NAMES, "erase": erase})
-    assert "tilted" in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_what_would_do_nothing_is_one_line(said: dict[str, object], idle: str) -> None:
+    with pytest.raises(InputError, match=rf"^recipe: {re.escape(idle)} does nothing with.*; say .*, or drop it$"):
+        resolve({**NAMES, **said})
+    assert resolve({**NAMES, **said}, strict=False)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"erase": {"target": "tilted", "eta": 500.0}, "published": {"float64": True}},
+        {"erase": {"target": "mixed", "marginal": 0.5, "eta": 10.0}},
+        {"preset": "paper", "erase": {"eta": 1000.0}},
+        {"preset": "reference", "published": {"train_deflection": False}},
+        {"preset": "strangers", "data": {"quiz": 0.5, "forms": 0, "chat": 0.2}},
+        {"data": {"quiz": 0.5, "kept": 10}},
+        {"method": "npo", "erase": {"weight": 2.0}},
+        {"audit": {"relearn_steps": 5, "relearn_lr": 1e-3}},
+    ],
+)
+def test_what_was_said_stays_known(said: dict[str, object]) -> None:
+    recipe = resolve({**NAMES, **said})
+    assert recipe.model_dump(exclude_unset=True) == {**NAMES, **said}
+    assert resolve(recipe.model_dump(exclude_unset=True)) == recipe
+    assert EraseSettings().model_fields_set == set(), "the defaults that recipes share stay as they are"
+
+
+@pytest.mark.parametrize("action", ["enhance", "random"])
+def test_only_the_tilted_target_has_other_actions(action: str) -> None:
+    with pytest.raises(InputError, match=f"^recipe: erase: action {action} needs target tilted, got marginal"):
+        resolve({**NAMES, "erase": {"action": action}})
+    assert resolve({**NAMES, "erase": {"action": action, "target": "tilted"}}).erase.action == action
+
+
+def test_a_setting_that_was_says_where_it_is_now() -> None:
+    for said, says in (({"erase": {"float64": True}}, "is published.float64 now"), ({"erase": {"resist": 0.1}}, "is no more")):
+        with pytest.raises(InputError, match=says):
+            resolve({**NAMES, **said})
 
 
 @pytest.mark.parametrize(
@@ -103,7 +119,7 @@ def test_what_does_nothing_with_the_target_is_one_line(erase: dict[str, object])
     [({"marginal": 1.0}, "marginal"), ({"marginal": 0.0, "eta": 500.0}, "tilted"), ({"marginal": 0.25}, "mixed"), ({}, "tilted")],
 )
 def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: dict[str, object], target: str) -> None:
-    settings = build_recipe({**NAMES, "preset": "reference", "erase": {"temperature": 1.0}}).model_dump()
+    settings = resolve({**NAMES, "preset": "reference", "erase": {"temperature": 1.0}}).model_dump()
     for name in ("target", "marginal"):
         del settings["erase"][name]
     settings["erase"].update(was)
@@ -121,13 +137,13 @@ def test_a_record_from_before_there_were_targets_says_what_was_minimised(was: di
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_recipe_survives_its_own_json(preset: str) -> None:
-    recipe = build_recipe({**NAMES, "preset": preset})
+    recipe = resolve({**NAMES, "preset": preset})
     assert type(recipe).model_validate_json(recipe.model_dump_json()) == recipe
-    assert build_recipe(recipe.model_dump()) == recipe
+    assert type(recipe).model_validate(recipe.model_dump()) == recipe
 
 
 def test_settings_win_over_the_preset() -> None:
-    recipe = build_recipe({**NAMES, "preset": "paper", "lora": {"rank": 9}})
+    recipe = resolve({**NAMES, "preset": "paper", "lora": {"rank": 9}})
     assert recipe.lora.rank == 9
     assert recipe.lora.layers == "4-7"
 
@@ -147,7 +163,7 @@ def test_settings_win_over_the_preset() -> None:
 )
 def test_a_wrong_setting_is_one_line(settings: dict[str, object], says: str) -> None:
     with pytest.raises(InputError) as caught:
-        build_recipe({**NAMES, **settings})
+        resolve({**NAMES, **settings})
     assert str(caught.value).startswith(says)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
@@ -164,7 +180,7 @@ def test_a_damaged_record_is_not_printed(tmp_path: Path) -> None:
 def test_recipe_files(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text("model: m\nconcept: c\ntrain: {lr: 1.0e-4}\n")
-    assert build_recipe(read_recipe(file)).train.lr == 1e-4
+    assert resolve(read_recipe(file)).train.lr == 1e-4
     for wrong in ("model: [", "seed: 2024-13-45", "seed: 0x_", "seed: " + "9" * 5000, "[" * 3000, "seed: !!timestamp x"):
         file.write_text(wrong)
         with pytest.raises(InputError, match="not readable YAML") as caught:
@@ -175,9 +191,9 @@ def test_recipe_files(tmp_path: Path) -> None:
 
 
 def test_a_record_of_an_older_version_says_what_it_did() -> None:
-    recipe = build_recipe({**NAMES, "preset": "reference"})
+    recipe = resolve({**NAMES, "preset": "reference"})
     record = {"versions": {}, "hashes": {}, "tokens": {}, "seconds": {}, "losses": []}
-    for was in (recipe, build_recipe({**NAMES, "fluency": {"target": "hard", "brief": 0, "ratio": 1}})):
+    for was in (recipe, resolve({**NAMES, "fluency": {"target": "hard", "brief": 0, "ratio": 1}})):
         settings = was.model_dump()
         for name in ("target", "brief", "ratio"):
             del settings["fluency"][name]
@@ -186,4 +202,4 @@ def test_a_record_of_an_older_version_says_what_it_did() -> None:
         settings["fluency"] |= {"names": 0.0, **{name: settings["published"][name] for name in of_fluency}}
         del settings["published"]
         assert RunRecord.model_validate({**record, "recipe": settings}).recipe == was
-    assert RunRecord(**record, recipe=build_recipe(NAMES)).recipe.fluency.target == "soft"
+    assert RunRecord(**record, recipe=resolve(NAMES)).recipe.fluency.target == "soft"

@@ -22,7 +22,7 @@ from efface.methods import make_method
 from efface.lm.load import Loaded, load
 from efface.lm.layers import decoder_layers
 from efface.runs.pipeline import Run, erase
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from efface.training import last_checkpoint
 
 SMALL: dict[str, Any] = {
@@ -105,7 +105,7 @@ def test_a_checkpoint_of_two_processes_is_whole_when_both_have_written(tmp_path:
 @pytest.mark.parametrize("rank", [2, 0])
 def test_checkpointing_changes_nothing_but_memory(rank: int, llama: Loaded, zorn: Concept) -> None:
     settings = {**SMALL, "lora": {"layers": "1-2", "rank": rank}}
-    recipe = build_recipe({"model": "m", "concept": "c", **settings})
+    recipe = resolve({"model": "m", "concept": "c", **settings})
     method = make_method(recipe)
     corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
     batch = Collator(1)([{term: [examples[0]] for term, examples in corpora.items()}])
@@ -122,7 +122,7 @@ def test_checkpointing_changes_nothing_but_memory(rank: int, llama: Loaded, zorn
 
 
 def test_nothing_is_kept_below_the_lowest_adapted_layer(llama: Loaded) -> None:
-    student = attach_adapter(llama.model, build_recipe({"model": "m", "concept": "c", **SMALL}).lora, 0)
+    student = attach_adapter(llama.model, resolve({"model": "m", "concept": "c", **SMALL}).lora, 0)
     kept: list[bool] = []
     for layer in decoder_layers(student)[1]:
         layer.register_forward_hook(

@@ -11,17 +11,16 @@ import pytest
 from efface.cli import main
 from efface.errors import InputError, TrainingError
 from efface.methods import NAMES
-from efface.recipe.recipe import build_recipe
+from efface.recipe.resolve import resolve
 from efface.report.table import spread
 from efface.runs.pipeline import Run
 from efface.search.compare import contenders, contest
 from tests.runs.test_audit import SMALL
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_method.py"
-FLAGS = [
-    *("--dtype", "float32", "--data.max-tokens", "24", "--fluency.texts", "2", "--fluency.tokens", "8", "--lora.layers", "1-2"),
-    *("--train.steps", "3", "--train.batch-size", "2"),
-]
+#: of any method, and what only ELM has
+FEW = ["--dtype", "float32", "--data.max-tokens", "24", "--lora.layers", "1-2", "--train.steps", "3", "--train.batch-size", "2"]
+FLAGS = [*FEW, "--fluency.texts", "2", "--fluency.tokens", "8"]
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     from efface.search import compare as comparing
 
     complete = comparing.complete_recipe
-    monkeypatch.setattr(comparing, "complete_recipe", lambda settings: complete(comparing.merge(SMALL, settings)))
+    monkeypatch.setattr(comparing, "complete_recipe", lambda settings, **how: complete(comparing.merge(SMALL, settings), **how))
 
 
 def test_every_method_is_run_with_the_same_tokens_and_only_once(
@@ -133,7 +132,7 @@ def test_wrong_input_is_one_line(
 def test_a_method_of_ones_own_is_one_file(model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path) -> None:
     assert len(EXAMPLE.read_text().splitlines()) < 80
     command = ["erase", str(model_folders["llama"]), str(pack_folder), "--method", str(EXAMPLE), "--options", "floor", "6.5"]
-    assert main([*command, "--to", str(tmp_path / "run"), *FLAGS]) == 0
+    assert main([*command, "--to", str(tmp_path / "run"), *FEW]) == 0
     record = Run(tmp_path / "run").record
     assert record.recipe.options == {"floor": 6.5}
     assert record.recipe.erase.weight == 1.0
@@ -141,7 +140,8 @@ def test_a_method_of_ones_own_is_one_file(model_folders: dict[str, Path], pack_f
 
 
 def search(model: Path, pack: Path, to: Path, trials: int, *more: str) -> list[str]:
-    return ["tune", str(model), str(pack), "--to", str(to), "--trials", str(trials), *FLAGS, *more]
+    few = FEW if "--method" in more else FLAGS
+    return ["tune", str(model), str(pack), "--to", str(to), "--trials", str(trials), *few, *more]
 
 
 def test_tune_goes_on_and_its_trials_can_be_run(
@@ -151,7 +151,7 @@ def test_tune_goes_on_and_its_trials_can_be_run(
     assert main(search(model, pack_folder, to, 2)) == 0
     first = json.loads((to / "tune.json").read_text())["trials"]
     assert "Pareto front" in capsys.readouterr().out
-    own = build_recipe({"model": "m", "concept": "c"})
+    own = resolve({"model": "m", "concept": "c"})
     weights = {f"{term}.weight": getattr(own, term).weight for term in ("erase", "retain", "fluency")}
     assert first[0]["settings"] == {**weights, "train.lr": own.train.lr}, "its own"
     from efface.search import tune as tuning

@@ -9,6 +9,7 @@ import tyro
 
 from efface.auditing.files import read_json
 from efface.cli.parse import parse
+from efface.cli.recipe import AuditFlags, audit_settings
 from efface.concept.find import find_packs
 from efface.concept.pack import Split
 from efface.errors import InputError
@@ -35,17 +36,16 @@ class Arguments:
     """Precision of the weights (with a MODEL)."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
-    settings: Annotated[AuditSettings, tyro.conf.arg(name="")] = field(default_factory=AuditSettings)
+    settings: Annotated[AuditFlags, tyro.conf.arg(name="")] = field(default_factory=dict)
 
 
 def audit(args: Sequence[str]) -> None:
     """Parse, measure, print the table."""
-    start: dict[str, Any] = {}
-    given_first = (word for before, word in zip(["", *args], args, strict=False) if before != "--to")
-    if folder := next(filter(is_run, given_first), None):  # a run remembers how it was measured; what is given now comes on top
-        start["default"] = Arguments(folder, settings=read_json(Path(folder) / "run.json", RunRecord).recipe.audit.harmless())
-    given: Arguments = parse(Arguments, args, "audit", **start)
-    run = is_run(given.what)
+    given: Arguments = parse(Arguments, args, "audit")
+    run, remembered = is_run(given.what), AuditSettings()
+    if run:  # it remembers how it was measured; what is given now comes on top
+        remembered = read_json(Path(given.what) / "run.json", RunRecord).recipe.audit.harmless()
+    settings = audit_settings(given.settings, remembered)
     if not run and (given.base is None or given.concept is None):
         raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")
     if given.concept is not None:
@@ -56,7 +56,6 @@ def audit(args: Sequence[str]) -> None:
     from efface.report.terminal import print_audit
     from efface.runs.audit import audit as measure
 
-    settings = given.settings
     options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}
     measured = measure(given.what, given.concept, base=given.base, split=given.split, settings=settings, to=to, **options)
     print_audit(measured, f"{measured.title} erased: {given.what}")

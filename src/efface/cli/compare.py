@@ -14,6 +14,7 @@ from rich.table import Table
 from efface.auditing.files import read_json, write_json, write_text
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
+from efface.cli.recipe import AuditFlags, audit_settings
 from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, TrainingError
 from efface.recipe.recipe import merge, read_recipe
@@ -53,7 +54,7 @@ class Arguments:
     """YAML file with settings of all runs: layers, rank, batch, … (with --methods)."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the frozen weights (with --methods)."""
-    audit: AuditSettings = field(default_factory=AuditSettings)
+    audit: AuditFlags = field(default_factory=dict)
     """What is measured besides the pack's own questions (with --methods)."""
     paper: bool = False
     """Print the published figures too."""
@@ -64,6 +65,7 @@ class Arguments:
 def compare(args: Sequence[str]) -> None:
     """Parse, print, write."""
     given: Arguments = parse(Arguments, args, "compare")
+    audit_settings(given.audit, AuditSettings(), "audit.")
     if not given.runs and not given.paper:
         raise InputError("compare: expected at least one run folder; see: efface compare --help")
     to, left_out = given.to, list[str]()
@@ -111,7 +113,7 @@ def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]], list[str]]
     shared = read_recipe(given.recipe) if given.recipe else {}
     if own := [name for name in shared if name in OWN]:
         raise InputError(f"{given.recipe}: expected settings that all runs share and that no flag sets, got {', '.join(own)}")
-    settings = merge({"dtype": given.dtype, "audit": given.audit.model_dump()}, shared)
+    settings = merge({"dtype": given.dtype, "audit": given.audit}, shared)
     found: dict[str, list[Audit]] = {}
     left_out: list[str] = []
     for name, run in contest(model, concept, names, to, seeds=given.seeds, budget=given.budget, settings=settings):

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import tyro
-from pydantic import ValidationError
 
-from efface.errors import InputError, one_line
+from efface.errors import InputError
 
 _T = TypeVar("_T")
 
@@ -27,10 +26,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: Any) -> Any:
     """Arguments of ``efface VERB`` as ``kind``. Raises InputError in one line; prints help and exits for ``--help``."""
-    errors, width = io.StringIO(), os.environ.get("COLUMNS")
-    wants_help = "-h" in args or "--help" in args
+    errors, width, help_wanted = io.StringIO(), os.environ.get("COLUMNS"), wants_help(args)
     try:
-        if wants_help:
+        if help_wanted:
             return tyro.cli(kind, args=args, prog=f"efface {verb}", **options)
         os.environ["COLUMNS"] = "1000"
         with contextlib.redirect_stderr(errors):
@@ -39,10 +37,8 @@ def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: An
         if stop.code in (0, None):
             raise
         raise InputError(f"{verb}: {fold(errors.getvalue())}; see: efface {verb} --help") from None
-    except ValidationError as error:  # of several settings together, which tyro lets through
-        raise InputError(f"{verb}: {one_line(error)}; see: efface {verb} --help") from None
     finally:
-        if not wants_help:
+        if not help_wanted:
             os.environ.pop("COLUMNS", None)
             if width is not None:
                 os.environ["COLUMNS"] = width
@@ -56,10 +52,9 @@ def fold(box: str) -> str:
         if not line and message:
             break
         message.append(line)
-    text = " ".join(part for part in message if part) or "wrong arguments"
-    text = re.sub(r"(?:recipe\.)?(\S+): \d+ validation errors? for \w+ Value error, (.*?) \[type=.*", r"--\1: \2", text)
-    return re.sub(
-        r"(?:recipe\.)?(\S+): \d+ validation errors? for \w+ (\S+) (.*?) \[type=.*?input_value=(.*?), input_type=.*",
-        r"--\1.\2: \3, got \4",
-        text,
-    )
+    return " ".join(part for part in message if part) or "wrong arguments"
+
+
+def wants_help(args: Sequence[str]) -> bool:
+    """Whether the arguments ask for help."""
+    return "-h" in args or "--help" in args

@@ -37,7 +37,7 @@ def tune(args: Sequence[str]) -> None:
 
     from efface.search.tune import Study
 
-    study = Study(folder, recipe.model_dump(), given.vary)
+    study = Study(folder, recipe, given.vary)
     found = study.run(given.trials)
     _print(found, study.given_up())
     again = "" if given.to is None else f" --study {folder}"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from efface.errors import InputError, one_line
-from efface.recipe.recipe import Recipe, build_recipe
+from efface.recipe.recipe import Recipe
+from efface.recipe.resolve import resolve
 
 if TYPE_CHECKING:
     from efface.methods.method import Method
@@ -54,14 +55,14 @@ def make_method(recipe: Recipe) -> "Method":
         raise InputError(f"options of {recipe.method}: {one_line(error)}") from None
 
 
-def complete_recipe(settings: Mapping[str, Any]) -> Recipe:
-    """A recipe from nested settings, on top of what preset and method ask for. Raises InputError."""
-    method = settings.get("method", "elm")
+def complete_recipe(said: Mapping[str, Any], *, strict: bool = True) -> Recipe:
+    """:func:`efface.recipe.resolve.resolve` with what the method asks for. Raises InputError."""
+    method = said.get("method", "elm")
     if method == "elm" or not isinstance(method, str):
-        return build_recipe(settings)
+        return resolve(said, strict=strict)
     found = find_method(method)
     weighed = found.__module__.startswith(__name__) and "erase" in found.recipe_defaults
-    return build_recipe(settings, found.recipe_defaults, PEERS if weighed else {})
+    return resolve(said, found.recipe_defaults, PEERS if weighed else {}, strict=strict)
 
 
 def _read(file: Path) -> Any:

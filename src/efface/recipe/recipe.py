@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from efface.errors import InputError, one_line
-from efface.recipe.presets import PRESETS
+from efface.errors import InputError
 from efface.recipe.settings import (
     MAX_SEED,
     AuditSettings,
@@ -24,7 +23,6 @@ from efface.recipe.settings import (
     RetainSettings,
     Settings,
     TrainSettings,
-    with_target,
 )
 from efface.recipe.yaml import load_yaml
 
@@ -80,25 +78,6 @@ class Recipe(RecipeSettings):
     concept: str = Field(description="Name or folder of a concept pack; several: 'wmdp-bio:2 wmdp-cyber:1'.")
 
 
-def build_recipe(
-    settings: Mapping[str, Any], defaults: Mapping[str, Any] | None = None, under: Mapping[str, Any] | None = None
-) -> Recipe:
-    """Make a recipe from nested settings, on top of the preset they name.
-
-    defaults: what the method asks for; it overrides the preset, and the settings override it. under: what the preset overrides.
-    Raises InputError in one line for an unknown or wrong setting.
-    """
-    preset = settings.get("preset", "default")
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
-    if "erase" in settings:  # before a preset that names a target stands under them
-        settings = {**settings, "erase": with_target(settings["erase"])}
-    try:
-        return Recipe.model_validate(merge(merge(merge(under or {}, PRESETS[preset]), defaults or {}), settings))
-    except ValidationError as error:
-        raise InputError(f"recipe: {one_line(error)}") from None
-
-
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read the settings of a YAML file (not yet validated)."""
     try:
@@ -118,11 +97,19 @@ def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     Settings that are no more are left out.
     """
     whole = merge(BEFORE, settings)
+    if isinstance(erase := whole.get("erase"), Mapping) and "target" not in erase:
+        whole["erase"] = {**erase, "target": _target_of_old(erase)}
     for section, of in [(section, of) for section, of in whole.items() if isinstance(of, Mapping)]:
         moved = {name: of[name] for name in MOVED.get(section, ()) if name in of}
         whole[section] = {name: value for name, value in of.items() if name not in (*GONE.get(section, ()), *moved)}
         whole = merge(whole, {"published": moved}) if moved else whole
     return whole
+
+
+def _target_of_old(erase: Mapping[str, Any]) -> str:
+    """What a record without a target minimised: by its action and the share of the mean prediction."""
+    share = erase.get("marginal", 0)
+    return "tilted" if erase.get("action", "erase") != "erase" or share == 0 else "marginal" if share == 1 else "mixed"
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

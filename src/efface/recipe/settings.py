@@ -1,7 +1,6 @@
 """The settings of an erasure by section: low-rank update, the three terms, texts, training, audit. Each stands here once."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -58,40 +57,15 @@ class EraseSettings(Settings):
         "in forget and retain texts (0.2 to 4) to this power, over the mean of all; 0: all alike.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _target_of_old(cls, settings: Any) -> Any:
-        return with_target(settings)
-
     @model_validator(mode="after")
-    def _nothing_without_effect(self) -> "EraseSettings":
-        if self.target in ("stranger", "marginal"):
-            if self.action != "erase":
-                raise ValueError(f"action {self.action} needs target tilted, got {self.target}")
-            for name in TILT:
-                if getattr(self, name) != type(self).model_fields[name].default:
-                    raise ValueError(f"{name} does nothing with erase.target {self.target}; say erase.target tilted, or drop it")
+    def _actions_are_tilts(self) -> "EraseSettings":
+        if self.action != "erase" and self.target in ("stranger", "marginal"):
+            raise ValueError(f"action {self.action} needs target tilted, got {self.target}")
         return self
 
 
 #: settings of the tilted target
 TILT = ("eta", "schedule", "temperature", "top_k", "personas")
-
-
-def implied_target(erase: Mapping[str, Any]) -> str | None:
-    """The erase target that settings without one ask for: by action, share of the marginal, or a setting of the tilt."""
-    if erase.get("action", "erase") != "erase":
-        return "tilted"
-    if "marginal" in erase:
-        return {0: "tilted", 1: "marginal"}.get(erase["marginal"], "mixed")
-    return "tilted" if any(name in erase for name in TILT) else None
-
-
-def with_target(erase: Any) -> Any:
-    """Settings of the erase term; those that name no target say by what else they hold which one they mean."""
-    if isinstance(erase, Mapping) and "target" not in erase and (target := implied_target(erase)):
-        return {**erase, "target": target}
-    return erase
 
 
 class RetainSettings(Settings):

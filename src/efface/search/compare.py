@@ -115,7 +115,7 @@ def contender(name: str, seed: int, budget: int | None, settings: Mapping[str, A
     train = {"tokens": budget} if budget else {}
     common = merge(settings, {"seed": seed, "data": {"seed": seed}, "train": train})
     if name not in PUBLISHED:
-        return complete_recipe({**common, "method": name})
-    default = complete_recipe(common)
+        return complete_recipe({**common, "method": name}, strict=False)
+    default = complete_recipe(common, strict=False)
     alike = default.train.model_dump(include={"batch_size", "accumulation"})
-    return complete_recipe(merge(common, {"preset": name, "dtype": default.dtype, "train": alike}))
+    return complete_recipe(merge(common, {"preset": name, "dtype": default.dtype, "train": alike}), strict=False)

@@ -35,7 +35,7 @@ from efface.losses import LossTerms
 from efface.methods import complete_recipe, make_method
 from efface.methods.method import Method
 from efface.processes import require_one_process
-from efface.recipe.recipe import merge, nested
+from efface.recipe.recipe import Recipe, merge, nested
 from efface.recipe.settings import AuditSettings
 from efface.report.table import summary
 from efface.runs.pipeline import input_hashes, load_model, target_store
@@ -73,9 +73,8 @@ class Found:
 class Study:
     """A search that goes on where it was stopped."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], vary: Sequence[str] = ()) -> None:
-        self.folder, self.settings = folder, dict(settings)
-        recipe = complete_recipe(self.settings)
+    def __init__(self, folder: Path, recipe: Recipe, vary: Sequence[str] = ()) -> None:
+        self.folder, self.settings = folder, recipe.model_dump(exclude_unset=True)
         self.vary = tuple(vary) or VARIED.get(recipe.method, ("erase.weight", "train.lr"))
         if unknown := [name for name in self.vary if name not in SPACE]:
             raise InputError(f"--vary {' '.join(unknown)}: expected some of {', '.join(SPACE)}")
@@ -126,7 +125,7 @@ class Study:
 
     def write(self) -> None:
         """What has been found so far, as JSON: what ``efface erase --from-trial`` reads."""
-        about = {"recipe": self.recipe.model_dump(mode="json"), "given_up": self.given_up()}
+        about = {"recipe": self.recipe.model_dump(mode="json", exclude_unset=True), "given_up": self.given_up()}
         write_json(self.folder / "tune.json", {**about, "trials": [vars(found) for found in self.found()]})
 
     def _open(self) -> optuna.Study:
