@@ -20,7 +20,7 @@ from benchmarks import straightforward
 from efface.concept.pack import Concept
 from efface.cpu.memory import give_back
 from efface.data.batches import Collator, Example, Schedule, next_token_example
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.fluency import Sampling, sample_fluency
 from efface.data.prompts import fluency_prompts
 from efface.data.store import Store, shrink
@@ -68,7 +68,7 @@ class Measurement:
         size = task.get("vocabulary", len(self.tokenizer))
         forget, retain = (
             [Text([token % size for token in text.ids], text.start) for text in texts]
-            for texts in training_texts(Corpora(self.concept, self.recipe.data), self.tokenizer)
+            for texts in Corpora(self.concept, self.recipe.data, self.tokenizer).texts
         )
         self.forget, self.retain = forget[: task["forget"]], retain[: task["retain"]]
         self.fluency = self.recipe.fluency.model_copy(update={"texts": task["fluency"]})

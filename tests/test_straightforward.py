@@ -9,7 +9,7 @@ from benchmarks import straightforward
 
 from efface.concept.pack import Concept
 from efface.data.batches import Example
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.targets import draw_personas
 from efface.decoding import persona_ids
@@ -52,7 +52,7 @@ def test_both_end_with_the_same_update(erase: dict[str, Any], llama: Loaded, zor
     )
     method = make_method(recipe)
     corpora: dict[str, list[Example]] = method.prepare(llama, zorn, Store({"model": "llama"}))  # type: ignore[assignment]
-    forget, _ = training_texts(Corpora(zorn, recipe.data), llama.tokenizer)
+    forget, _ = Corpora(zorn, recipe.data, llama.tokenizer).texts
     drawn = draw_personas(len(forget), 1, lambda rng: persona_ids(zorn, llama.tokenizer, rng), recipe.data.seed)
     student = attach_adapter(llama.model, recipe.lora, 0)
     fresh = {name: p.detach().clone() for name, p in student.named_parameters()}

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from efface.auditing.scorers.fluency import repeated_ngrams
 from efface.concept.pack import Concept
 from efface.data.batches import Example
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.fluency import Sampling, end_of_answer, sample_fluency
 from efface.data.key_words import keyness
 from efface.data.prompts import broken_sentences, fluency_prompts
@@ -28,7 +28,7 @@ from tests.data.test_targets import store as store
 
 
 def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
+    forget, _ = Corpora(zorn, DataSettings(forms=0, chat=0.0), llama.tokenizer).texts
     settings = FluencySettings(texts=5, tokens=12, questions=0.4, min_p=0.0, target="hard")
 
     def texts(seed: int, **changes: bool) -> list[Text]:
@@ -47,7 +47,7 @@ def test_fluency_texts_are_seeded_and_train_sampled_tokens_only(store: Store, ll
 def test_the_target_of_a_sampled_token_is_what_it_was_drawn_from_before_temperature(
     store: Store, llama: Loaded, zorn: Concept
 ) -> None:
-    forget, retain = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
+    forget, retain = Corpora(zorn, DataSettings(forms=0, chat=0.0), llama.tokenizer).texts
     key = keyness(forget, retain, VOCAB)
     settings = FluencySettings(texts=5, tokens=12, min_p=0.0, no_repeat=2, keyness=50.0, temperature=0.7)
 
@@ -74,7 +74,7 @@ def test_the_target_of_a_sampled_token_is_what_it_was_drawn_from_before_temperat
 
 
 def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
+    forget, _ = Corpora(zorn, DataSettings(forms=0, chat=0.0), llama.tokenizer).texts
 
     def repeated(no_repeat: int) -> float:
         settings = FluencySettings(texts=6, tokens=40, min_p=0.5, temperature=0.2, no_repeat=no_repeat)
@@ -85,7 +85,7 @@ def test_sampled_texts_can_be_kept_from_repeating_themselves(store: Store, llama
 
 
 def test_an_answer_ends_with_its_first_sentence_that_is_long_enough(store: Store, llama: Loaded, zorn: Concept) -> None:
-    forget, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
+    forget, _ = Corpora(zorn, DataSettings(forms=0, chat=0.0), llama.tokenizer).texts
     tokenizer, least = llama.tokenizer, 8
     end = end_of_answer(tokenizer, end_tokens(llama.model, tokenizer))
 
@@ -181,7 +181,7 @@ def test_words_of_the_concept_are_shunned_unless_the_prompt_has_them(store: Stor
     assert of[5].item() == pytest.approx(math.log(3.1 / 7) - math.log(0.1 / 4), rel=1e-5)
     assert of.nonzero().tolist() == [[5]]  # 6 is as frequent elsewhere, 7 and 8 come up once, 1 and 2 are context
 
-    forget, retain = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
+    forget, retain = Corpora(zorn, DataSettings(forms=0, chat=0.0), llama.tokenizer).texts
     shunned = set((keyness(forget, retain, VOCAB) > 0).nonzero()[:, 0].tolist())
     settings = FluencySettings(texts=6, tokens=20, min_p=0.0, temperature=1.0, no_repeat=0, questions=0.5)
 

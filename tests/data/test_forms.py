@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from efface.concept.pack import Concept, Passage
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.forms import CHAT, FREE, SHOTS, WAYS, Forms, Shown
 from efface.data.strangers import holds
 from efface.errors import ConceptError
@@ -66,7 +66,7 @@ def test_a_model_without_a_chat_format_gets_no_forms_of_chat(llama: Loaded, zorn
     assert any(of.chat for of in forms().draw(9, random.Random(0), chat=True))
     tokenizer = llama.tokenizer
     tokenizer.chat_template = None
-    for texts in training_texts(Corpora(zorn, DataSettings(forms=3)), tokenizer):
+    for texts in Corpora(zorn, DataSettings(forms=3), tokenizer).texts:
         assert texts
         assert not any("|>" in tokenizer.decode(text.ids) for text in texts)
 
@@ -201,7 +201,7 @@ def test_tokens_of_what_stands_before(llama: Loaded) -> None:
 
 def test_texts_to_train_on_are_cut_and_hold_the_passage(llama: Loaded, zorn: Concept) -> None:
     tokenizer = llama.tokenizer
-    forget, retain = training_texts(Corpora(zorn, DataSettings(forms=9, max_tokens=20, neighbours=0)), tokenizer)
+    forget, retain = Corpora(zorn, DataSettings(forms=9, max_tokens=20, neighbours=0), tokenizer).texts
     assert min(len(forget), len(retain)) > 2 * 3
     for texts, passages in ((forget, FORGET), (retain, RETAIN)):
         for text in texts:
@@ -213,7 +213,7 @@ def test_texts_to_train_on_are_cut_and_hold_the_passage(llama: Loaded, zorn: Con
 @pytest.mark.parametrize("forms", [0, 2])
 def test_a_passage_that_is_too_short_is_one_line(forms: int, llama: Loaded, zorn: Concept) -> None:
     with pytest.raises(ConceptError, match="characters, expected at least 5000: 'The blue"):
-        training_texts(Corpora(zorn, DataSettings(forms=forms, min_chars=5000)), llama.tokenizer)
+        _ = Corpora(zorn, DataSettings(forms=forms, min_chars=5000), llama.tokenizer).texts
 
 
 def test_what_stands_before_retain_passages_mentions_the_concept_too() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from efface.concept.pack import Concept
 from efface.data.batches import Collator, Example, Schedule, next_token_example
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.targets import Tilt, erase_targets, random_targets, retain_targets
 from efface.data.text import Text, encode
@@ -91,17 +91,17 @@ def test_retain_targets_are_the_teachers(store: Store, llama: Loaded) -> None:
 
 
 def test_texts_bare_and_in_chat_format(llama: Loaded, zorn: Concept) -> None:
-    bare, _ = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0)), llama.tokenizer)
-    chat, retain = training_texts(Corpora(zorn, DataSettings(forms=0, chat=0.0, forget_chat=1.0)), llama.tokenizer)
+    bare, _ = Corpora(zorn, DataSettings(forms=0, chat=0.0), llama.tokenizer).texts
+    chat, retain = Corpora(zorn, DataSettings(forms=0, chat=0.0, forget_chat=1.0), llama.tokenizer).texts
     assert len(bare) == len(retain) == 3
-    kept, asked = training_texts(Corpora(zorn, DataSettings(forms=0, chat=1.0)), llama.tokenizer)
+    kept, asked = Corpora(zorn, DataSettings(forms=0, chat=1.0), llama.tokenizer).texts
     assert kept == bare
     assert [text.ids[text.start :] for text in asked] == [text.ids[text.start - 1 :] for text in retain], "all in chat format"
     assert llama.tokenizer.decode(bare[0].ids) == zorn.forget[0].text
     assert llama.tokenizer.decode(chat[0].ids[: chat[0].start]).endswith("<|assistant|>")
     assert chat[0].ids[chat[0].start :] == bare[0].ids
     nameless = zorn.model_copy(update={"forget": tuple(row.model_copy(update={"topic": ""}) for row in zorn.forget)})
-    assert training_texts(Corpora(nameless, DataSettings(forms=0, chat=0.0, forget_chat=1.0)), llama.tokenizer)[0] == bare
+    assert Corpora(nameless, DataSettings(forms=0, chat=0.0, forget_chat=1.0), llama.tokenizer).texts[0] == bare
 
 
 def test_limits_on_texts(llama: Loaded) -> None:

@@ -3,7 +3,7 @@ import torch
 
 from efface.concept.pack import Concept
 from efface.data.batches import Collator, Example, Item, next_token_example
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.text import Text
 from efface.lm.adapters import attach_adapter
@@ -88,7 +88,7 @@ def test_the_marginal_is_the_mean_prediction_on_the_retain_texts(retain: float, 
     settings = {**SMALL, "fluency": {"weight": 0}, "retain": {"weight": retain}, "data": {**SMALL["data"], "store_top_k": 300}}
     method = make_method(resolve({"model": "m", "concept": "c", **settings, "erase": {"target": "marginal", "weight": 1.0}}))
     corpora = method.prepare(llama, zorn, Store({"model": "llama"}))
-    _, texts = training_texts(Corpora(zorn, method.recipe.data), llama.tokenizer)
+    _, texts = Corpora(zorn, method.recipe.data, llama.tokenizer).texts
     with torch.no_grad():
         said = [llama.model(torch.tensor([text.ids])).logits[0, text.start - 1 : -1].softmax(-1) for text in texts]
     mean = torch.cat(said).mean(0)

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from efface.concept.pack import Concept
 from efface.data.batches import Collator, next_token_example
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora, Texts
 from efface.data.store import Store
 from efface.data.text import Text
 from efface.errors import InputError
@@ -86,7 +87,7 @@ def rehearse(name: str, loaded: Loaded, concept: Concept, folder: Path, **settin
     student = attach_adapter(loaded.model, recipe.lora, recipe.seed)
 
     def forget_loss(model: Any) -> float:
-        texts, _ = training_texts(Corpora(concept, recipe.data), loaded.tokenizer)
+        texts, _ = Corpora(concept, recipe.data, loaded.tokenizer).texts
         seen = look(model, Collator(loaded.tokenizer.pad_token_id)([{"erase": [next_token_example(text) for text in texts]}]))
         with torch.no_grad():
             return float(seen["erase"].mean(seen["erase"].cross_entropy()))
@@ -153,11 +154,12 @@ def test_whp_has_options_and_keeps_its_labels(pupil: Loaded, zorn: Concept, monk
 
 def test_pairs_for_texts_that_stand_alone(llama: Loaded, zorn: Concept) -> None:
     settings = complete_recipe({**SMALL, "data": {"max_tokens": 24, "chat": 0.0, "forms": 0}}).data
-    texts, _ = training_texts(Corpora(zorn, settings), llama.tokenizer)
-    for bare, answer in zip(texts, asked(llama, texts, zorn), strict=True):
+    corpora = Corpora(zorn, settings, llama.tokenizer)
+    for bare, answer in zip(corpora.texts.forget, asked(llama, corpora), strict=True):
         assert llama.tokenizer.decode(answer.ids[answer.start :]) == llama.tokenizer.decode(bare.ids)
         assert "the dragon of Zorn.<|end|>" in llama.tokenizer.decode(answer.ids[: answer.start])
-        assert asked(llama, [answer], zorn) == [answer]
+    in_chat = Corpora(zorn, settings.model_copy(update={"forget_chat": 1.0}), llama.tokenizer)
+    assert asked(llama, in_chat) == in_chat.texts.forget
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -213,9 +215,9 @@ def test_cir_leaves_padding_and_first_tokens_out(llama: Loaded, zorn: Concept) -
     """The directions are the same however the texts are batched, with padding or without."""
     recipe = complete_recipe({**SMALL, "method": "cir"})
     method = make_method(recipe)
-    texts, _ = training_texts(Corpora(zorn, recipe.data), llama.tokenizer)
+    texts, _ = Corpora(zorn, recipe.data, llama.tokenizer).texts
     short = [Text(text.ids[: 6 + 3 * i], 1) for i, text in enumerate(texts[:3])]
-    examples = method.examples(llama, short, zorn, Store({"model": "llama"}))
+    examples = method.examples(llama, SimpleNamespace(texts=Texts(short, [])), Store({"model": "llama"}))
     assert [example.text.start for example in examples] == [2, 2, 2]
     student, collate = attach_adapter(llama.model, recipe.lora, 0), Collator(llama.tokenizer.pad_token_id)
     with torch.no_grad():

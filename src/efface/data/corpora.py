@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from transformers import PreTrainedTokenizerBase
 
@@ -22,13 +22,40 @@ from efface.recipe.settings import DataSettings
 FEW = 50
 
 
+class Texts(NamedTuple):
+    """The forget and the retain texts, as token ids."""
+
+    forget: list[Text]
+    retain: list[Text]
+
+
 @dataclass(frozen=True)
 class Corpora:
-    """The passages of one concept that are trained on. written: those that the model wrote about neighbours of the concept."""
+    """The passages of one concept that are trained on; everything that is made of them is made once.
+
+    tokenizer: for the texts; who only wants passages and words does without. written: passages that the model wrote about
+    neighbours of the concept.
+    """
 
     concept: Concept
     settings: DataSettings
+    tokenizer: PreTrainedTokenizerBase | None = None
     written: tuple[Passage, ...] = ()
+
+    @cached_property
+    def texts(self) -> "Texts":
+        """The texts to train on, as token ids. Raises ConceptError for one that is too short."""
+        assert self.tokenizer is not None
+        settings, tokenizer, rng = self.settings, self.tokenizer, random.Random(self.settings.seed)
+        if settings.forms:
+            return Texts(self._in_forms("forget"), self._in_forms("retain"))
+        return Texts(
+            [_present(passage, tokenizer, settings, settings.forget_chat, rng) for passage in self.drawn("forget", rng)],
+            [
+                _present(passage, tokenizer, settings, settings.chat, rng)
+                for passage in [*self.drawn("retain", rng), *self.written]
+            ],
+        )
 
     @cached_property
     def forget(self) -> list[Passage]:
@@ -90,6 +117,19 @@ class Corpora:
         each = 1 if len(self.retain) >= 2 * len(self.forget) else self.settings.forms
         return Forms(self.retain, "this and that", [*others, *self._about(3 * len(others), rng)]).draw(each, rng, chat)
 
+    def _in_forms(self, corpus: Literal["forget", "retain"]) -> list[Text]:
+        """The passages of a corpus in all forms, as token ids."""
+        assert self.tokenizer is not None
+        for passage in self.drawn(corpus, random.Random(self.settings.seed)):
+            require_length(passage.text, self.settings)
+        texts = []
+        for shown in self.shown(corpus, self.tokenizer.chat_template is not None):
+            context = shown.context(self.tokenizer)
+            ids = list(self.tokenizer(shown.body, add_special_tokens=False)["input_ids"])[: self.settings.max_tokens]
+            if len(context) + len(ids) > max(len(context), 1):
+                texts.append(Text(context + ids, max(len(context), 1)))
+        return texts
+
     def _about(self, count: int, rng: random.Random) -> list[str]:
         """So many texts that mention the concept, to stand before retain passages: that it came up changes nothing about them.
 
@@ -118,33 +158,6 @@ def _beginnings(texts: Sequence[str]) -> list[str]:
     """The first sentence of each text, or as much of it as a passage shows."""
     first = [SENTENCE_END.split(text.strip())[0][:CHARACTERS] for text in texts]
     return [sentence if sentence[-1:] in ".!?" else f"{sentence}." for sentence in first]
-
-
-def training_texts(corpora: Corpora, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Text], list[Text]]:
-    """The forget and retain texts to train on. Raises ConceptError for a text that is too short."""
-    settings, rng = corpora.settings, random.Random(corpora.settings.seed)
-    if settings.forms:
-        return _in_forms(corpora, "forget", tokenizer), _in_forms(corpora, "retain", tokenizer)
-    return (
-        [_present(passage, tokenizer, settings, settings.forget_chat, rng) for passage in corpora.drawn("forget", rng)],
-        [
-            _present(passage, tokenizer, settings, settings.chat, rng)
-            for passage in [*corpora.drawn("retain", rng), *corpora.written]
-        ],
-    )
-
-
-def _in_forms(corpora: Corpora, corpus: Literal["forget", "retain"], tokenizer: PreTrainedTokenizerBase) -> list[Text]:
-    """The passages of a corpus in all forms, as token ids."""
-    texts = []
-    for passage in corpora.drawn(corpus, random.Random(corpora.settings.seed)):
-        require_length(passage.text, corpora.settings)
-    for shown in corpora.shown(corpus, tokenizer.chat_template is not None):
-        context = shown.context(tokenizer)
-        ids = list(tokenizer(shown.body, add_special_tokens=False)["input_ids"])[: corpora.settings.max_tokens]
-        if len(context) + len(ids) > max(len(context), 1):
-            texts.append(Text(context + ids, max(len(context), 1)))
-    return texts
 
 
 def _present(

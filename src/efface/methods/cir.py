@@ -16,8 +16,8 @@ from peft.tuners.lora import LoraLayer
 from pydantic import Field
 from torch import Tensor, nn
 
-from efface.concept.pack import Concept
 from efface.data.batches import Example, next_token_example
+from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.text import Text
 from efface.errors import InputError
@@ -42,9 +42,9 @@ class CIR(Method):
 
     recipe_defaults: ClassVar = {"erase": {"weight": 10.0}}
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """The forget texts from their second token on."""
-        return [next_token_example(Text(text.ids, max(text.start, min(2, len(text.ids) - 1)))) for text in forget]
+        return [next_token_example(Text(text.ids, max(text.start, min(2, len(text.ids) - 1)))) for text in corpora.texts.forget]
 
     def layers(self, model: nn.Module) -> Sequence[int]:
         """The trained ones and those below them."""

@@ -11,10 +11,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from efface.concept.pack import Concept
 from efface.data.batches import Example
+from efface.data.corpora import Corpora
 from efface.data.store import Store
-from efface.data.text import Text
 from efface.lm.load import Loaded
 from efface.methods.idk import asked, refusals
 from efface.methods.method import Method, Seen
@@ -32,9 +31,9 @@ class DPO(Method):
 
     recipe_defaults: ClassVar = {"erase": {"weight": 2.0}}
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """Pairs of a text and a refusal, each with the frozen model's log-probabilities."""
-        forget = asked(loaded, forget, concept)
+        forget = asked(loaded, corpora)
         rejected = with_reference(loaded, forget, store)
         preferred = with_reference(loaded, refusals(loaded, forget, self.recipe.data.seed), store)
         return [replace(text, other=refusal) for text, refusal in zip(rejected, preferred, strict=True)]

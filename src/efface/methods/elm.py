@@ -8,7 +8,6 @@ and samples from the tilted ``p``. Preset ``strangers`` asks ``p`` about a stran
 concept's (stranger; :mod:`efface.data.strangers`), in the forget texts as in the questions that the fluency texts answer.
 """
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -17,20 +16,21 @@ from torch import Tensor
 
 from efface.concept.pack import Concept
 from efface.data.batches import Example
-from efface.data.corpora import training_texts
+from efface.data.corpora import Corpora
 from efface.data.fluency import Sampling, sample_fluency
 from efface.data.key_words import keyness
 from efface.data.store import Store
 from efface.data.stranger_answers import stranger_examples
 from efface.data.stranger_targets import estranged_examples
-from efface.data.targets import Prefixes, Tilt, draw_personas, erase_targets, random_targets, retain_targets
-from efface.data.text import Text
+from efface.data.targets import Tilt, draw_personas, erase_targets, random_targets, retain_targets
 from efface.decoding import persona_ids
 from efface.lm.chat import prefix
 from efface.lm.load import Loaded
 from efface.losses import cross_entropy
-from efface.methods.method import Method, Seen
-from efface.targets import mean_prediction
+from efface.methods.method import Method, Retain, Seen
+from efface.recipe.recipe import Recipe
+from efface.recipe.settings import FluencySettings
+from efface.targets import SparseTarget, mean_prediction
 
 
 def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[Example]:
@@ -50,31 +50,35 @@ class ELM(Method):
     #: what the frozen model says on the retain texts on average ``[vocab]``
     marginal: Tensor | None = None
 
+    def __init__(self, recipe: Recipe, retain: Retain | None = None) -> None:
+        super().__init__(recipe, retain)
+        #: its distributions on them, by concept, where the retain term has them
+        self._kept: dict[str, list[SparseTarget]] = {}
+
     @property
     def share(self) -> float:
         """Share of the marginal in the erase target (stranger: of what the target does not list)."""
         erase = self.recipe.erase
         return {"tilted": 0.0, "marginal": 1.0, "mixed": erase.marginal, "stranger": 1.0}[erase.target]
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """The forget texts with the erased distribution at every predicted token; about a stranger, in all their forms."""
         recipe, model, tokenizer = self.recipe, loaded.model, loaded.tokenizer
         k, seed = recipe.data.store_top_k, recipe.data.seed
         if recipe.erase.target == "stranger":
-            corpora = self.corpora(loaded, concept, store)
             shown = corpora.shown("forget", tokenizer.chat_template is not None)
             exchanged, most = (corpora.words, corpora.inventor), recipe.data.max_tokens
             return estranged_examples(loaded, store, shown, *exchanged, most=most, k=k, seed=seed)
         if self.share == 1:  # nothing of the tilt is left
-            return super().examples(loaded, forget, concept, store)
+            return super().examples(loaded, corpora, store)
 
-        def persona(rng: random.Random) -> Prefixes:
-            return persona_ids(concept, tokenizer, rng)
-
+        forget = corpora.texts.forget
         if recipe.erase.action == "random":
             targets = random_targets(forget, model.get_input_embeddings().weight.shape[0], seed)
         else:
-            personas = draw_personas(len(forget), recipe.erase.personas, persona, seed)
+            personas = draw_personas(
+                len(forget), recipe.erase.personas, lambda rng: persona_ids(corpora.concept, tokenizer, rng), seed
+            )
             tilt = Tilt(recipe.erase, tokenizer.pad_token_id, k, tuple(prefix(tokenizer)), recipe.published.float64)
             targets = erase_targets(model, store, forget, personas, tilt)
         return [Example(*pair) for pair in zip(forget, targets, strict=True)]
@@ -96,43 +100,42 @@ class ELM(Method):
         return seen.mean(of_tokens)
 
     def prepare(self, loaded: Loaded, concept: Concept, store: Store) -> dict[str, Sequence[Example]]:
-        """Examples for each term, and the marginal."""
-        corpora = super().prepare(loaded, concept, store)
-        if self.share and "erase" in corpora:
+        """Examples for each term, and the marginal: of several concepts the mean of theirs, by their weights."""
+        examples = super().prepare(loaded, concept, store)
+        if self.share and "erase" in examples:
             total = sum(weight for _, weight in concept.parts)
-            self.marginal = sum(self._mean(loaded, part, store) * (weight / total) for part, weight in concept.parts)  # type: ignore[assignment]
-        return corpora
-
-    def _mean(self, loaded: Loaded, concept: Concept, store: Store) -> Tensor:
-        """What the frozen model says on one concept's retain texts on average."""
-        _, texts = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
-        pad, k = loaded.tokenizer.pad_token_id, self.recipe.data.store_top_k
-        targets = retain_targets(loaded.model, store, texts, pad, soft=True, k=k)
-        return mean_prediction(targets, loaded.model.get_input_embeddings().weight.shape[0])
-
-    def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
-        """Both corpora, and the sampled fluency texts."""
-        examples, recipe = super().prepare_one(loaded, concept, store, share), self.recipe
-        forget, retain = training_texts(self.corpora(loaded, concept, store), loaded.tokenizer)
-        key = keyness(forget, retain, loaded.model.get_input_embeddings().weight.shape[0])
-        if "erase" in examples:
-            examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
-        strangers = recipe.fluency.source == "strangers" and recipe.erase.action == "erase"
-        if recipe.fluency.weight and recipe.fluency.texts and strangers:
-            settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
-            corpora = self.corpora(loaded, concept, store)
-            examples["fluency"] = stranger_examples(loaded, store, corpora, settings, recipe.data.store_top_k)
-        elif recipe.fluency.weight and recipe.fluency.texts:
-            examples["fluency"] = self._sampled(loaded, store, concept, forget, share, key)
+            means = [self._mean(loaded, self.corpora(loaded, part, store), store) * (n / total) for part, n in concept.parts]
+            self.marginal = sum(means)  # type: ignore[assignment]
         return examples
 
-    def _sampled(
-        self, loaded: Loaded, store: Store, concept: Concept, forget: Sequence[Text], share: float, key: Tensor
-    ) -> list[Example]:
+    def _mean(self, loaded: Loaded, corpora: Corpora, store: Store) -> Tensor:
+        """What the frozen model says on one concept's retain texts on average."""
+        targets = self._kept.get(corpora.concept.digest)
+        if targets is None:
+            pad, k = loaded.tokenizer.pad_token_id, self.recipe.data.store_top_k
+            targets = retain_targets(loaded.model, store, corpora.texts.retain, pad, soft=True, k=k)
+        return mean_prediction(targets, loaded.model.get_input_embeddings().weight.shape[0])
+
+    def prepare_one(self, loaded: Loaded, corpora: Corpora, store: Store, share: float) -> dict[str, Sequence[Example]]:
+        """Both corpora, and the sampled fluency texts."""
+        examples, recipe = super().prepare_one(loaded, corpora, store, share), self.recipe
+        if recipe.retain.target == "soft" and "retain" in examples:  # what was computed for them gives the mean too
+            self._kept[corpora.concept.digest] = [of.target for of in examples["retain"][: len(corpora.texts.retain)]]
+        key = keyness(*corpora.texts, loaded.model.get_input_embeddings().weight.shape[0])
+        if "erase" in examples:
+            examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)
+        if recipe.fluency.weight and recipe.fluency.texts:
+            settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
+            if settings.source == "strangers" and recipe.erase.action == "erase":
+                examples["fluency"] = stranger_examples(loaded, store, corpora, settings, recipe.data.store_top_k)
+            else:
+                examples["fluency"] = self._tilted(loaded, store, corpora, settings, key)
+        return examples
+
+    def _tilted(self, loaded: Loaded, store: Store, corpora: Corpora, settings: FluencySettings, key: Tensor) -> list[Example]:
         """Fluency texts from the tilted teacher; whoever enhances a concept does not shun its words."""
         recipe, towards = self.recipe, self.recipe.erase.action == "enhance"
-        eta = (recipe.erase.eta if recipe.fluency.eta is None else recipe.fluency.eta) * (-1 if towards else 1)
-        settings = recipe.fluency.model_copy(update={"texts": max(1, round(recipe.fluency.texts * share))})
+        eta = (recipe.erase.eta if settings.eta is None else settings.eta) * (-1 if towards else 1)
         shunned = None if towards else key
         how = Sampling(settings, eta, recipe.data.seed, recipe.data.store_top_k, shunned, recipe.published)
-        return sample_fluency(loaded, store, concept, forget, how)
+        return sample_fluency(loaded, store, corpora.concept, corpora.texts.forget, how)

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from efface.concept.pack import Concept
 from efface.data.batches import Example, next_token_example
+from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.text import Text
 from efface.lm.chat import chat_prompt, prefix
@@ -34,21 +34,22 @@ class IdK(Method):
 
     recipe_defaults: ClassVar = {"erase": {"weight": 14.0}}
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """A refusal for every request."""
-        return [next_token_example(text) for text in refusals(loaded, asked(loaded, forget, concept), self.recipe.data.seed)]
+        return [next_token_example(text) for text in refusals(loaded, asked(loaded, corpora), self.recipe.data.seed)]
 
     def erase(self, seen: Seen) -> Tensor:
         """Mean over the refusals."""
         return likelihood(seen)
 
 
-def asked(loaded: Loaded, forget: Sequence[Text], concept: Concept) -> list[Text]:
-    """The texts as answers; one that stands by itself gets a request for the concept before it."""
+def asked(loaded: Loaded, corpora: Corpora) -> list[Text]:
+    """The forget texts as answers; one that stands by itself gets a request for the concept before it."""
     before = len(prefix(loaded.tokenizer))
-    context = chat_prompt(loaded.tokenizer, f"Write a short text about {concept.title}.")
+    context = chat_prompt(loaded.tokenizer, f"Write a short text about {corpora.concept.title}.")
     bare = max(1, before)
-    return [text if text.start > bare else Text(context + text.ids[before:], len(context)) for text in forget]
+    shown = corpora.texts.forget
+    return [text if text.start > bare else Text(context + text.ids[before:], len(context)) for text in shown]
 
 
 def refusals(loaded: Loaded, texts: Sequence[Text], seed: int) -> list[Text]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from efface.concept.pack import Concept, Passage
 from efface.data.batches import TERMS, Example, next_token_example, only_terms, weighted
-from efface.data.corpora import Corpora, training_texts
+from efface.data.corpora import Corpora
 from efface.data.kept_answers import keep_answering
 from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
@@ -108,9 +108,9 @@ class Method:
         self.options: Any = self.Options.model_validate(recipe.options)
         self._corpora: dict[str, Corpora] = {}
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
-        """The forget texts with their targets, by default their own next tokens; empty: no erase term."""
-        return [next_token_example(text) for text in forget]
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
+        """The forget texts (``corpora.texts.forget``) with targets, by default their own next tokens; empty: no erase term."""
+        return [next_token_example(text) for text in corpora.texts.forget]
 
     def erase(self, seen: Seen) -> Tensor:
         """The erase term of a batch, a scalar in nats, before its weight."""
@@ -133,7 +133,10 @@ class Method:
         Of several concepts each is prepared by itself; their weights decide how often their texts come up.
         """
         total = sum(weight for _, weight in concept.parts)
-        prepared = [(self.prepare_one(loaded, part, store, weight / total), weight) for part, weight in concept.parts]
+        prepared = [
+            (self.prepare_one(loaded, self.corpora(loaded, part, store), store, weight / total), weight)
+            for part, weight in concept.parts
+        ]
         return {term: weighted([(terms[term], weight) for terms, weight in prepared]) for term in prepared[0][0]}
 
     def corpora(self, loaded: Loaded, concept: Concept, store: Store) -> Corpora:
@@ -142,20 +145,18 @@ class Method:
             data, written = self.recipe.data, tuple[Passage, ...]()
             if data.neighbours and not has_neighbours(concept):
                 written = write_neighbours(loaded, store, concept, data.neighbours, data.seed)
-            self._corpora[concept.digest] = Corpora(concept, data, written)
+            self._corpora[concept.digest] = Corpora(concept, data, loaded.tokenizer, written)
         return self._corpora[concept.digest]
 
-    def prepare_one(self, loaded: Loaded, concept: Concept, store: Store, share: float) -> dict[str, Sequence[Example]]:
+    def prepare_one(self, loaded: Loaded, corpora: Corpora, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Examples of one concept; a term of weight 0 is left out. share: of this concept among several."""
-        passages = self.corpora(loaded, concept, store)
-        forget, retain = training_texts(passages, loaded.tokenizer)
-        corpora: dict[str, Sequence[Example]] = {}
+        examples: dict[str, Sequence[Example]] = {}
         if self.recipe.erase.weight:
-            corpora["erase"] = self.examples(loaded, forget, concept, store)
+            examples["erase"] = self.examples(loaded, corpora, store)
         if self.recipe.retain.weight:
-            kept = keep_answering(loaded, passages, store, round(self.recipe.data.kept * share))
-            corpora["retain"] = self.retain.examples(loaded, [*retain, *kept], store)
-        return {term: rows for term, rows in corpora.items() if rows}
+            kept = keep_answering(loaded, corpora, store, round(self.recipe.data.kept * share))
+            examples["retain"] = self.retain.examples(loaded, [*corpora.texts.retain, *kept], store)
+        return {term: rows for term, rows in examples.items() if rows}
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """One forward pass over the texts of all terms; each term is weighted by its lambda."""

@@ -11,8 +11,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from efface.concept.pack import Concept
 from efface.data.batches import Example, next_token_example
+from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.targets import token_logprobs
 from efface.data.text import Text
@@ -31,9 +31,9 @@ class NPO(Method):
 
     recipe_defaults: ClassVar = {"erase": {"weight": 1.0}}
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """The texts with their own next tokens and the frozen model's log-probability of each."""
-        return with_reference(loaded, forget, store)
+        return with_reference(loaded, corpora.texts.forget, store)
 
     def erase(self, seen: Seen) -> Tensor:
         """The formula above."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from efface.concept.pack import Concept
 from efface.data.batches import Example
+from efface.data.corpora import Corpora
 from efface.data.store import Store
-from efface.data.text import Text
 from efface.lm.load import Loaded
 from efface.methods.method import Method
 
@@ -13,6 +12,6 @@ from efface.methods.method import Method
 class RetainOnly(Method):
     """No forget texts at all."""
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """None."""
         return []

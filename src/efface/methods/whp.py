@@ -16,8 +16,8 @@ from peft import PeftModel
 from pydantic import Field
 from torch import Tensor
 
-from efface.concept.pack import Concept
 from efface.data.batches import Example, next_token_example
+from efface.data.corpora import Corpora
 from efface.data.store import Store, Tensors
 from efface.data.targets import from_store, in_chunks, text_states
 from efface.data.text import Text
@@ -46,9 +46,10 @@ class WHP(Method):
 
     recipe_defaults: ClassVar = {"erase": {"weight": 6.0}}
 
-    def examples(self, loaded: Loaded, forget: Sequence[Text], concept: Concept, store: Store) -> Sequence[Example]:
+    def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """The texts with generic labels."""
-        pad, head, reinforced = loaded.tokenizer.pad_token_id, output_head(loaded.model), list[PeftModel]()
+        forget, reinforced = corpora.texts.forget, list[PeftModel]()
+        pad, head = loaded.tokenizer.pad_token_id, output_head(loaded.model)
         training = {"steps": self.options.steps, "lr": self.options.lr, "tokens": None}
         recipe = self.recipe.model_copy(
             update={  # of this run nothing else decides what the reinforced model is
