@@ -8,7 +8,7 @@ from efface.recipe.recipe import Recipe
 from efface.report.intervals import used
 from efface.report.table import JUDGED, judged
 from efface.runs.folder import is_run
-from efface.runs.pipeline import Run
+from efface.runs.run import Run
 
 RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
 

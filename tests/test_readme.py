@@ -19,7 +19,7 @@ from efface.concept.find import builtin_packs, find_packs
 from efface.lm.bundled import ALIASES
 from efface.recipe.recipe import read_recipe
 from efface.recipe.resolve import resolve
-from efface.runs.pipeline import Run
+from efface.runs.run import Run
 from tests.runs.test_pipeline import SMALL
 from tests.runs.test_pipeline import run as run
 

@@ -11,7 +11,7 @@ from efface.auditing.scores import Answer, Audit, Measured, Score
 from efface.errors import InputError
 from efface.recipe.record import RunRecord
 from efface.recipe.resolve import resolve
-from efface.runs.pipeline import Run
+from efface.runs.run import Run
 
 
 def test_a_kept_run_gives_the_same_scores_and_only_to_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

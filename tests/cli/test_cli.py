@@ -13,7 +13,7 @@ from efface.cli.recipe import parse_recipe
 from efface.cli.tune import TuneArguments
 from efface.errors import EffaceError, InputError, TrainingError
 from efface.recipe.resolve import resolve
-from efface.runs.pipeline import Run
+from efface.runs.run import Run
 from efface.search.tune import Study
 from tests.conftest import write_pack
 from tests.runs.test_pipeline import run as run

@@ -13,7 +13,8 @@ from efface.runs.audit import audit
 from efface.cli import main
 from efface.concept.pack import Concept
 from efface.errors import EffaceError
-from efface.runs.pipeline import Run, erase
+from efface.runs.run import Run
+from efface.runs.pipeline import erase
 from efface.report.table import gone, kept, summary
 from efface.report.verdict import verdict
 from efface.auditing.scores import Audit, Measured

@@ -10,12 +10,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import efface
-from efface.runs import pipeline
+from efface.runs import inputs, pipeline
 from efface.data import store
 from efface.errors import ConceptError, InputError, ModelError, RunError, TrainingError
 from efface.lm.load import resolve_dtype
 from efface.lm.layers import teacher
-from efface.runs.pipeline import Run, erase, load_model, prepare
+from efface.runs.run import Run
+from efface.runs.pipeline import erase, prepare
+from efface.runs.inputs import load_model
 from tests.conftest import write_pack
 
 SMALL: dict[str, Any] = {
@@ -184,7 +186,8 @@ def test_killed_just_before_the_end_it_only_gets_its_name(job: dict[str, Any], m
     with pytest.raises(KeyboardInterrupt):
         erase(**job)
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "_erase", None)  # nothing is done again
+    monkeypatch.setattr(pipeline, "audit_pair", None)
+    monkeypatch.setattr(pipeline, "train", None)  # nothing is done again
     assert {path.name for path in erase(**job).folder.iterdir()} == FILES
 
 
@@ -281,13 +284,13 @@ def test_weights_that_are_not_the_runs_are_refused(job: dict[str, Any], tmp_path
     (run.folder / "run.json").write_text(json.dumps(record))
     seen = []
     with pytest.MonkeyPatch.context() as patch:
-        load = pipeline.load
+        load = inputs.load
         patch.setattr(
-            pipeline, "load", lambda *args, **options: seen.append(options["trust_remote_code"]) or load(*args, **options)
+            inputs, "load", lambda *args, **options: seen.append(options["trust_remote_code"]) or load(*args, **options)
         )
         loaded = run.load()
         run.load(trust_remote_code=True)
-        patch.setattr(pipeline, "load", lambda *args, **options: load(*args, **{**options, "dtype": other(options["dtype"])}))
+        patch.setattr(inputs, "load", lambda *args, **options: load(*args, **{**options, "dtype": other(options["dtype"])}))
         there, hashes = run.load_hashed()  # as on a machine where auto means another precision
     assert seen == [False, True]
     assert there.model.dtype != loaded.model.dtype
@@ -338,8 +341,8 @@ def test_a_held_out_text_that_is_too_short_is_said_before_any_work(job: dict[str
 def test_experts_that_stay_as_they_are_are_named(
     job: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(pipeline, "reached", lambda *_: 0.14)
-    monkeypatch.setattr(pipeline, "_erase", lambda *_, **__: (_ for _ in ()).throw(TrainingError("enough")))
+    monkeypatch.setattr(inputs, "reached", lambda *_: 0.14)
+    monkeypatch.setattr(pipeline, "run_stages", lambda *_, **__: (_ for _ in ()).throw(TrainingError("enough")))
     with pytest.raises(TrainingError, match="enough"):
         erase(**job)
     assert "reaches 14% of these layers' weights" in capsys.readouterr().err
@@ -349,6 +352,30 @@ def test_a_loss_that_is_not_finite_leaves_nothing(job: dict[str, Any]) -> None:
     with pytest.raises(TrainingError, match="the loss is "):
         erase(**{**job, "train": {**SMALL["train"], "lr": 1e30, "warmup_steps": 0, "clip": 0.0, "steps": 6}})
     assert list(job["to"].parent.iterdir()) == []
+
+
+def test_an_error_removes_only_what_its_call_began(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = job["to"].with_name("run.partial")
+    steps = {"train": {**SMALL["train"], "steps": 6, "checkpoint_steps": 2}}
+
+    def diverges(*given: Any) -> Any:
+        losses = train(*given)
+        raise TrainingError(f"the loss is nan after {len(losses)}")
+
+    train = pipeline.train
+    monkeypatch.setattr(pipeline, "train", diverges)
+    with pytest.raises(TrainingError, match="the loss is nan"):
+        erase(**{**job, **steps})
+    kept = sorted(path.name for path in (partial / "checkpoints").glob("checkpoint-*"))
+    assert kept, "a training on its way"
+    monkeypatch.setenv("EFFACE_STORE_GB", "lots")
+    with pytest.raises(InputError, match="EFFACE_STORE_GB"):
+        erase(**{**job, **steps})
+    assert sorted(path.name for path in (partial / "checkpoints").glob("checkpoint-*")) == kept
+    monkeypatch.delenv("EFFACE_STORE_GB")
+    monkeypatch.undo()
+    assert erase(**{**job, **steps}).record.losses
+    assert not partial.exists()
 
 
 def test_what_a_model_wrote_is_escaped(run: Run) -> None:

@@ -17,11 +17,12 @@ from efface.concept.pack import Concept
 from efface.data.batches import Collator
 from efface.data.store import Store
 from efface.errors import InputError, ModelError
-from efface.runs.folder import LOSSES
+from efface.runs.folder import TRAINED
 from efface.methods import make_method
 from efface.lm.load import Loaded, load
 from efface.lm.layers import decoder_layers
-from efface.runs.pipeline import Run, erase
+from efface.runs.run import Run
+from efface.runs.pipeline import erase
 from efface.recipe.resolve import resolve
 from efface.training import last_checkpoint
 
@@ -71,7 +72,7 @@ def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
     hashes = {name: record.hashes[name] for name in ("model", "concept")}
     started = {"recipe": record.recipe.model_dump(mode="json", exclude={"audit"}), "hashes": hashes, "processes": 2}
     (partial / "started.json").write_text(json.dumps(started))
-    (partial / LOSSES).write_text(json.dumps(record.losses))
+    (partial / TRAINED).write_text(json.dumps({"losses": record.losses, "tokens": record.tokens}))
     done = launched(tmp_path, {**recipe, "train": {**SMALL["train"], "batch_size": 1}})
     assert done.returncode == 0, done.stderr
     assert "training" not in done.stderr

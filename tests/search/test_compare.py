@@ -13,7 +13,7 @@ from efface.errors import InputError, TrainingError
 from efface.methods import NAMES
 from efface.recipe.resolve import resolve
 from efface.report.table import spread
-from efface.runs.pipeline import Run
+from efface.runs.run import Run
 from efface.search.compare import contenders, contest
 from tests.runs.test_audit import SMALL
 

@@ -94,7 +94,7 @@ def sampling_options(others: Sequence[tuple[str, str]]) -> dict[str, Any]:
 
 def _with_run(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
     from efface.lm.layers import teacher
-    from efface.runs.pipeline import Run
+    from efface.runs.run import Run
 
     folder, prompt = given.words
     run = Run(Path(folder))

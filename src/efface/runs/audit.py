@@ -9,7 +9,7 @@ from efface.lm.adapters import read_adapter
 from efface.concept.pack import Concept, Split
 from efface.errors import InputError, ModelError, RunError
 from efface.lm.load import Loaded, load, weights_hash
-from efface.runs.pipeline import Run
+from efface.runs.run import Run
 from efface.processes import require_one_process
 from efface.report.page import write_report
 from efface.auditing.scores import Audit

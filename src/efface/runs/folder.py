@@ -16,7 +16,7 @@ from efface.errors import EffaceError, RunError, UnfinishedRunError
 from efface.processes import is_main
 from efface.auditing.files import write_json
 
-LOSSES, LAST_WRITTEN = "losses.json", "README.md"  # written after training, and at the very end
+TRAINED, LAST_WRITTEN = "training.json", "README.md"  # written after training, and at the very end
 CLOCK = "seconds.json"
 FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 
@@ -53,7 +53,7 @@ def begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
 
 def finish(partial: Path, folder: Path) -> None:
     """Drop what only the work needed, then give the folder its name in one step."""
-    for leftover in ("checkpoints", LOSSES, CLOCK):
+    for leftover in ("checkpoints", TRAINED, CLOCK):
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     old = folder.with_name(f".{folder.name}.replaced")
@@ -87,13 +87,15 @@ def alone(partial: Path) -> Iterator[None]:
 
 @contextmanager
 def tidy(partial: Path) -> Iterator[None]:
-    """What cannot work leaves nothing behind; from a finished training, or what a full disk stopped, the same command goes on."""
+    """What cannot work removes only what this call began; from what was there, or a training on its way, the same command goes on."""
+    there = partial.is_dir()
     try:
         yield
     except UnfinishedRunError:
         raise
     except EffaceError:
-        if is_main() and not (partial / LOSSES).is_file():
+        begun = (partial / TRAINED).is_file() or any((partial / "checkpoints").glob("checkpoint-*"))
+        if is_main() and not there and not begun:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     except Exception as error:  # a full disk surfaces as different exceptions of different libraries

@@ -14,7 +14,9 @@ from efface.processes import require_one_process
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import Recipe, merge
 from efface.runs.folder import is_run
-from efface.runs.pipeline import Run, input_hashes, run_recipe
+from efface.runs.inputs import input_hashes
+from efface.runs.pipeline import run_recipe
+from efface.runs.run import Run
 
 #: presets of ELM that take part besides the methods
 PUBLISHED = tuple(preset for preset in PRESETS if preset != "default")

@@ -38,7 +38,7 @@ from efface.processes import require_one_process
 from efface.recipe.recipe import Recipe, merge, nested
 from efface.recipe.settings import AuditSettings
 from efface.report.table import summary
-from efface.runs.pipeline import input_hashes, load_model, target_store
+from efface.runs.inputs import input_hashes, load_model, target_store
 from efface.training import train
 
 #: setting -> (lowest, highest, logarithmic): what can be varied
