@@ -16,7 +16,7 @@ RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
 def keep(run: Run) -> None:
     """Write what the tables need of a run: its record, the scores of its audit, and the items from which intervals are drawn."""
     whole = run.audit
-    reads = [used(whole, figure, judged(whole)) for figure in JUDGED.values()]
+    reads = [used(whole, figure.of, judged(whole)) for figure in JUDGED.values()]
 
     def slim(measured: Measured, needed: set[str]) -> Measured:
         bare = dict.fromkeys(("items", "groups", "tokens"))

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from efface.auditing.figures import FIGURES
 from efface.auditing.forms import FORMS, SPOKEN
 from efface.auditing.scores import Answer, Audit, Difference, Layer, Measured, Said, Score
 from efface.auditing.statistics import average, proportion
 from efface.report.charts import depth, forms, goals, losses, lost, plane
-from efface.report.figures import FIGURES
 from efface.report.page import write_comparison, write_report
 from efface.report.table import Spread, fluency, neighbours, specificity
 from efface.report.terminal import print_audit
@@ -117,7 +117,7 @@ def test_the_page_in_a_browser(browser: Any, audit: Audit, tmp_path: Path) -> No
 def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     share, mean = Score(value=0.455, n=136, low=0.38, high=0.54, chance=0.25), Score(value=34.192, n=136, low=27.93, high=41.92)
-    scores = {key: share if percent else mean for key, _, _, _, percent in FIGURES if not key.startswith("worst/")}
+    scores = {of.key: share if of.percent else mean for of in FIGURES if not of.key.startswith("worst/")}
     scores |= {
         f"form/{form}/{kind}/acc_norm": share for form in FORMS if form != "bare" for kind in ("forget", "neighbour", "general")
     }

@@ -12,7 +12,7 @@ from efface.cli import main
 from efface.errors import InputError, TrainingError
 from efface.methods import NAMES
 from efface.recipe.resolve import resolve
-from efface.report.table import spread
+from efface.report.table import Judged, spread
 from efface.runs.run import Run
 from efface.search.compare import contenders, contest
 from tests.runs.test_audit import SMALL
@@ -278,7 +278,7 @@ def test_a_mean_is_never_outside_of_its_range(values: list[float], monkeypatch: 
     stubs = {"summary": lambda value: {"gone": value}, "judged": lambda _: {}, "resampled_mean": lambda *_: None}
     for name, stub in stubs.items():
         monkeypatch.setattr(f"efface.report.table.{name}", stub)
-    monkeypatch.setattr("efface.report.table.JUDGED", {"gone": None})
+    monkeypatch.setattr("efface.report.table.JUDGED", {"gone": Judged(None)})
     found = spread(values)["gone"]  # type: ignore[arg-type]
     assert found is not None
     assert found.low <= found.mean <= found.high

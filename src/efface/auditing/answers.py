@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from efface.auditing.batches import in_batches
 from efface.auditing.subject import Subject
 from efface.data.sample import plain_generation, sample
 from efface.lm.chat import chat_prompt
-from efface.progress import track
 
 BATCH = 64
 TOKENS = 64  # of a greedy answer
@@ -27,17 +27,13 @@ def continuations(subject: Subject, prompts: Sequence[list[int]], tokens: int, w
     repetition) is left aside, so that every model is sampled alike.
     """
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    found: dict[int, list[int]] = {}
+    options = {"max_new_tokens": tokens, "do_sample": False, **options}
+
+    def go_on(rows: Sequence[int]) -> list[list[int]]:
+        return sample(subject.model, subject.tokenizer, [prompts[i] for i in rows], **options)  # type: ignore[arg-type]
+
     with plain_generation(subject.model):
-        for first in track(range(0, len(prompts), BATCH), what):
-            rows = order[first : first + BATCH]
-            new = sample(
-                subject.model,  # type: ignore[arg-type]
-                subject.tokenizer,
-                [prompts[i] for i in rows],
-                **{"max_new_tokens": tokens, "do_sample": False, **options},
-            )
-            found.update(zip(rows, new, strict=True))
+        found = dict(zip(order, in_batches(order, BATCH, what, go_on), strict=True))
     return [found[i] for i in range(len(prompts))]
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -12,19 +13,20 @@ from peft.tuners.lora import LoraLayer
 from torch import nn
 
 from efface.auditing.files import read_json, write_json
+from efface.auditing.own import own_scorers
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.depth import score_depth
 from efface.auditing.scorers.drift import score_drift
-from efface.auditing.scorers.endpoint import chat, score_judged
 from efface.auditing.scorers.fluency import score_answers
 from efface.auditing.scorers.forms import score_forms
 from efface.auditing.scorers.harness import score_tasks, task_manager
+from efface.auditing.scorers.judge import chat, score_judged
 from efface.auditing.scorers.open import score_leaks, score_open
 from efface.auditing.scorers.perplexity import score_perplexity
 from efface.auditing.scorers.recognised import score_recognised
 from efface.auditing.scorers.said import said_answers, score_said
 from efface.auditing.scorers.shading import answer_prompts, shade
-from efface.auditing.scores import Audit, Measured, Score
+from efface.auditing.scores import Audit, Measured
 from efface.auditing.statistics import difference
 from efface.auditing.subject import Scorer, Subject
 from efface.concept.pack import Concept, Split
@@ -78,16 +80,16 @@ def audit_pair(
     """
     settings = settings or AuditSettings()
     check(settings, concept)
-    judge = load(settings.judge) if settings.judge else None
+    judge, own = load(settings.judge) if settings.judge else None, own_scorers(settings.scorers)
+    scorers: tuple[Scorer, ...] = (*SCORERS, *own, *more)
     erased = Subject(pair.erased.model, pair.erased.tokenizer, concept, split, settings, pair.base, judge)
     hashes = pair.hashes or {}
     keys = {"base": f"{hashes['model']} {hashes['concept']}"} if hashes else {}
     if "adapter" in hashes:
         keys["erased"] = f"{hashes['adapter']} {scales(pair.erased.model)} on {keys['base']}"
     with erased.base() as model:
-        base = replace(erased, model=model, other_base=model)
-        before = kept(base, keys.get("base"), lambda: measure(base, more))
-    after = kept(erased, keys.get("erased"), lambda: measure(erased, more))
+        before = measure(replace(erased, model=model, other_base=model), scorers, keys.get("base"))
+    after = measure(erased, scorers, keys.get("erased"))
     both = [measured.model_copy(update={"answers": shade(erased, measured.answers)}) for measured in (before, after)]
     compared = {key: difference(score, after.scores[key]) for key, score in before.scores.items() if key in after.scores}
     return Audit(
@@ -99,6 +101,7 @@ def audit_pair(
         base=both[0],
         erased=both[1],
         differences={key: gap for key, gap in compared.items() if gap is not None},
+        figures=tuple(figure for scorer in own for figure in scorer.figures),
     )
 
 
@@ -109,25 +112,65 @@ def check(settings: AuditSettings, concept: Concept | None = None) -> None:
         task_manager(tasks, settings.task_folder)
     if settings.judge:
         require_model(settings.judge)
+    own_scorers(settings.scorers)
     if settings.endpoint:
         chat(settings.endpoint, settings.endpoint_model, "Say 1.")
 
 
-def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Measured:
-    """The figures of a model from the cache, else measured and put there; always measured without a key.
+def measure(subject: Subject, scorers: Sequence[Scorer] = SCORERS, key: str | None = None) -> Measured:
+    """All scores, the layers, and the answers to the pack's prompts, for one of the two models.
 
-    The entry's name covers model, tokenizer, pack, split, settings, precision, device, library versions and every line of efface.
+    key: identifies model and pack. With it every part is kept in the cache as soon as it is there, so that an audit that was
+    killed, or failed in a later part, goes on from it; without, everything is measured.
     """
-    if key is None or subject.settings.endpoint or subject.settings.task_folder:  # these may say something else tomorrow
-        return make()
+    parts: dict[str, Part] = {scorer.__name__: partial(_scores, scorer) for scorer in scorers}
+    if subject.settings.depth:
+        parts["depth"] = lambda subject: Measured(scores={}, answers=[], depth=score_depth(subject))
+    parts["answers"] = lambda subject: Measured(scores={}, answers=answer_prompts(subject))
+    parts["said"] = lambda subject: Measured(scores={}, answers=[], said=said_answers(subject))
+    whole = Measured(scores={}, answers=[])
+    identity = None if key is None else _identity(subject, key)
+    for name, make in parts.items():
+        lasting = name not in _fleeting(subject.settings)
+        part = kept(f"{identity} {name}", lambda make=make: make(subject)) if identity and lasting else make(subject)  # type: ignore[misc]
+        give_back()
+        whole = Measured(
+            scores=whole.scores | part.scores,
+            answers=[*whole.answers, *part.answers],
+            depth=[*whole.depth, *part.depth],
+            said=[*whole.said, *part.said],
+        )
+    return whole
+
+
+#: makes one part of what is measured on a model
+Part = Callable[[Subject], Measured]
+
+
+def _scores(scorer: Scorer, subject: Subject) -> Measured:
+    return Measured(scores=scorer(subject), answers=[])
+
+
+def _fleeting(settings: AuditSettings) -> set[str]:
+    """The parts that may say something else tomorrow."""
+    return {*(["score_judged"] if settings.endpoint else []), *(["score_tasks"] if settings.task_folder else [])}
+
+
+def _identity(subject: Subject, key: str) -> str:
+    """Of model, tokenizer, pack, split, settings, precision, device, library versions and every line of efface."""
     model, tokenizer = subject.model, subject.tokenizer
-    parts = [key, subject.split, subject.settings.model_dump_json(), str(model.dtype), model.device.type]
+    parts = [key, subject.split, subject.settings.model_dump_json(exclude={"scorers", "endpoint", "endpoint_model"})]
+    parts += [str(model.dtype), str(model.device.type)]  # type: ignore[union-attr]
     parts += [model.config.to_json_string(), str(tokenizer.chat_template), json.dumps(tokenizer.get_vocab(), sort_keys=True)]  # type: ignore[union-attr, operator]
     parts += [version(name) for name in ("torch", "transformers", "lm-eval")]
     parts += [weights_hash(subject.judge.model)] if subject.judge else []
     source = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.parent.rglob("*.py")))
-    name = sha256(json.dumps(parts).encode() + source).hexdigest()[:24]
-    file = cache_dir() / "audits" / f"{name}.json"
+    return sha256(json.dumps(parts).encode() + source).hexdigest()[:24]
+
+
+def kept(name: str, make: Callable[[], Measured]) -> Measured:
+    """What is in the cache under a name, else what is made and put there."""
+    file = cache_dir() / "audits" / f"{sha256(name.encode()).hexdigest()[:24]}.json"
     with suppress(RunError):
         return read_json(file, Measured)
     measured = make()
@@ -140,14 +183,3 @@ def kept(subject: Subject, key: str | None, make: Callable[[], Measured]) -> Mea
 def scales(model: nn.Module) -> str:
     """What the weights of an adapter are multiplied with, which their hash does not cover."""
     return " ".join(sorted({f"{module.scaling}" for module in model.modules() if isinstance(module, LoraLayer)}))
-
-
-def measure(subject: Subject, more: Sequence[Scorer] = ()) -> Measured:
-    """All scores, the layers, and the answers to the pack's prompts, for one of the two models."""
-    scores: dict[str, Score] = {}
-    for scorer in (*SCORERS, *more):
-        scores |= scorer(subject)
-        give_back()
-    depth = score_depth(subject) if subject.settings.depth else []
-    give_back()
-    return Measured(scores=scores, answers=answer_prompts(subject), depth=depth, said=said_answers(subject))

@@ -95,10 +95,21 @@ class Measured(_Result):
     said: list[Said] = []
 
 
+class Figure(_Result):
+    """How a score is shown. key: ``test/kind/metric``; goal: the heading it stands under; wanted: which way it should go."""
+
+    key: str
+    goal: str
+    label: str
+    wanted: Literal["down", "up", "stay"]
+    percent: bool = True
+
+
 class Audit(_Result):
     """The same measurements of the base and of the erased model, on one split of a pack's questions.
 
-    models: name and hash of both. differences: for every score that both models have item by item.
+    models: name and hash of both. differences: for every score that both models have item by item. figures: of scorers of
+    one's own, besides those that every audit has (:data:`efface.auditing.figures.FIGURES`).
     """
 
     version: Literal[1] = 1
@@ -110,3 +121,4 @@ class Audit(_Result):
     base: Measured
     erased: Measured
     differences: dict[str, Difference] = {}
+    figures: tuple[Figure, ...] = ()

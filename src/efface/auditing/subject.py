@@ -41,6 +41,8 @@ class Subject:
 class Scorer(Protocol):
     """Figures of one test, keyed ``test/kind/metric``. A test that cannot be made is left out, never 0."""
 
+    __name__: str
+
     def __call__(self, subject: Subject) -> dict[str, Score]:
         """Measure the subject."""
         ...

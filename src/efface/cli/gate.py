@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
@@ -12,81 +13,85 @@ from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.errors import InputError
 from efface.report.intervals import Interval
-from efface.report.table import intervals, summary
+from efface.report.table import JUDGED, intervals, summary
+
+#: limit -> figure of :func:`efface.report.table.summary`
+LIMITS = {judged.limit: name for name, judged in JUDGED.items() if judged.limit}
 
 
 @dataclass(frozen=True)
-class Arguments:
-    """Exit with 0 if a run keeps within every limit given, with 1 if it breaches one. What was not measured is a breach."""
-
+class _Run:
     run: tyro.conf.Positional[Path]
     """A run folder, or a folder that 'efface audit' wrote."""
-    max_forget: float | None = None
-    """Accuracy (acc_norm) of the erased model on the concept's questions, in the worst form."""
-    max_open: float | None = None
-    """Share of the concept's open questions answered right, in the worst form."""
-    max_leak: float | None = None
-    """Share of the concept's open questions answered right in any sample."""
-    max_recognised: float | None = None
-    """How much the model still knows whom a question is about: 1 as the base, 0 as of a stranger."""
-    min_gone: float | None = None
-    """Share of the distance from the base's accuracy to chance that is gone, in the worst form."""
-    min_neighbours: float | None = None
-    """Accuracy on neighbour questions over the base's, in the worst form."""
-    min_general: float | None = None
-    """Accuracy on general questions over the base's, in the worst form."""
-    max_perplexity: float | None = None
-    """Perplexity of held-out texts over the base's."""
-    max_answers: float | None = None
-    """Perplexity of answers about the concept over the base's."""
-    max_back: float | None = None
-    """Share of the lost accuracy that relearning brings back (audit.relearn_steps)."""
-    max_repeated: float | None = None
-    """Share of repeated 4-grams in these answers."""
-    max_drift: float | None = None
-    """KL divergence from the base on held-out texts, nats a token."""
+
+
+@dataclass(frozen=True)
+class _How:
+    max: tuple[tuple[str, float], ...] = ()
+    """KEY LIMIT …: of any score in audit.json, those of scorers of your own among them."""
+    min: tuple[tuple[str, float], ...] = ()
+    """KEY LIMIT …: the same from below."""
     confident: bool = False
     """Decide on the bound of the 95 % interval: the upper one for a max, the lower one for a min. No interval is a breach."""
 
 
-#: limit -> figure of :func:`efface.report.table.summary`
-LIMITS = {
-    "max_forget": "forget",
-    "max_open": "open",
-    "max_leak": "leak",
-    "max_recognised": "recognised",
-    "min_gone": "gone",
-    "min_neighbours": "neighbours",
-    "min_general": "general",
-    "max_perplexity": "retain ppl",
-    "max_answers": "answers ppl",
-    "max_back": "back",
-    "max_repeated": "repeated",
-    "max_drift": "drift",
-}
+Arguments = make_dataclass(
+    "Arguments",
+    [
+        (judged.limit, Annotated[float | None, tyro.conf.arg(help=judged.says)], field(default=None))
+        for judged in JUDGED.values()
+        if judged.limit
+    ],
+    bases=(_How, _Run),
+    frozen=True,
+)
+Arguments.__doc__ = (
+    """Exit with 0 if a run keeps within every limit given, with 1 if it breaches one (as what was not measured does)."""
+)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit and the figure that it bounds."""
+
+    name: str
+    most: bool
+    limit: float
+    value: float | None
+    between: Interval | None
 
 
 def gate(args: Sequence[str]) -> int:
     """Parse, compare, print a line a limit; 1 if one is breached."""
-    given: Arguments = parse(Arguments, args, "gate")
-    limits = {name: limit for name in LIMITS if (limit := getattr(given, name)) is not None}
-    if not limits:
+    given: Any = parse(Arguments, args, "gate")
+    bounds = {name: limit for name in LIMITS if (limit := getattr(given, name)) is not None}
+    of_scores = [(f"{side} {key}", side == "max", key, limit) for side in ("max", "min") for key, limit in getattr(given, side)]
+    if not bounds and not of_scores:
         raise InputError("gate: expected at least one limit, for example --max-forget 0.30; see: efface gate --help")
-    if wrong := [name for name, limit in limits.items() if math.isnan(limit)]:
+    named = [*bounds.items()] + [(name, limit) for name, _, _, limit in of_scores]
+    if wrong := [name for name, limit in named if math.isnan(limit)]:
         raise InputError(f"gate: --{wrong[0].replace('_', '-')}: expected a number, got nan")
-    audit, breached = read_json(given.run / "audit.json", Audit), 0
+    audit = read_json(given.run / "audit.json", Audit)
     found, between = summary(audit), intervals(audit)
-    for name, limit in limits.items():
-        figure = LIMITS[name]
-        holds, shown = _judge(found[figure], between[figure], name.startswith("max"), limit, given.confident)
+    limits = [
+        Limit(name.replace("_", "-"), name.startswith("max"), limit, found[LIMITS[name]], between[LIMITS[name]])
+        for name, limit in bounds.items()
+    ]
+    for name, most, key, limit in of_scores:
+        score = audit.erased.scores.get(key)
+        ends = None if score is None or score.low is None or score.high is None else (score.low, score.high)
+        limits.append(Limit(name, most, limit, None if score is None else score.value, ends))
+    breached = 0
+    for bound in limits:
+        holds, shown = _judge(bound, given.confident)
         breached += not holds
-        sign = "<=" if name.startswith("max") else ">="
-        print(f"{'pass' if holds else 'FAIL'}  {name.replace('_', '-')}: {shown} (expected {sign} {limit:g})")
+        print(f"{'pass' if holds else 'FAIL'}  {bound.name}: {shown} (expected {'<=' if bound.most else '>='} {bound.limit:g})")
     return int(breached > 0)
 
 
-def _judge(value: float | None, between: Interval | None, most: bool, limit: float, confident: bool) -> tuple[bool, str]:
+def _judge(bound: Limit, confident: bool) -> tuple[bool, str]:
     """Whether a figure keeps within its limit, and the figure as it is shown."""
+    value, between, most, limit = bound.value, bound.between, bound.most, bound.limit
     if value is None:
         return False, "not measured"
     shown = f"{value:.3f} [{between[0]:.3f}, {between[1]:.3f}]" if between else f"{value:.3f}"

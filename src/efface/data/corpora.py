@@ -49,13 +49,9 @@ class Corpora:
         settings, tokenizer, rng = self.settings, self.tokenizer, random.Random(self.settings.seed)
         if settings.forms:
             return Texts(self._in_forms("forget"), self._in_forms("retain"))
-        return Texts(
-            [_present(passage, tokenizer, settings, settings.forget_chat, rng) for passage in self.drawn("forget", rng)],
-            [
-                _present(passage, tokenizer, settings, settings.chat, rng)
-                for passage in [*self.drawn("retain", rng), *self.written]
-            ],
-        )
+        forget = [_present(passage, tokenizer, settings, settings.forget_chat, rng) for passage in self.drawn("forget", rng)]
+        retain = [*self.drawn("retain", rng), *self.written]
+        return Texts(forget, self._mentioned([_present(passage, tokenizer, settings, settings.chat, rng) for passage in retain]))
 
     @cached_property
     def forget(self) -> list[Passage]:
@@ -117,18 +113,34 @@ class Corpora:
         each = 1 if len(self.retain) >= 2 * len(self.forget) else self.settings.forms
         return Forms(self.retain, "this and that", [*others, *self._about(3 * len(others), rng)]).draw(each, rng, chat)
 
+    def _mentioned(self, texts: list[Text]) -> list[Text]:
+        """The retain texts, a share of them from some sentence on behind a text that mentions the concept."""
+        settings, rng = self.settings, random.Random(f"mention {self.settings.seed}")
+        if not settings.mentioned:
+            return texts
+        about, shown = self._about(3 * len(texts), rng), list(texts)
+        for i, passage in enumerate(self.retain):
+            if rng.random() < settings.mentioned:
+                sentences = SENTENCE_END.split(passage.text.strip())
+                rest = " ".join(sentences[rng.randrange(len(sentences)) :])[: settings.max_chars]
+                shown[i] = self._shown(Shown(f" {rest}", rng.choice(about))) or texts[i]
+        return shown
+
+    def _shown(self, shown: Shown) -> Text | None:
+        """As token ids; None where nothing would be predicted."""
+        assert self.tokenizer is not None
+        context = shown.context(self.tokenizer)
+        ids = list(self.tokenizer(shown.body, add_special_tokens=False)["input_ids"])[: self.settings.max_tokens]
+        start = max(len(context), 1)
+        return Text(context + ids, start) if len(context) + len(ids) > start else None
+
     def _in_forms(self, corpus: Literal["forget", "retain"]) -> list[Text]:
         """The passages of a corpus in all forms, as token ids."""
         assert self.tokenizer is not None
         for passage in self.drawn(corpus, random.Random(self.settings.seed)):
             require_length(passage.text, self.settings)
-        texts = []
-        for shown in self.shown(corpus, self.tokenizer.chat_template is not None):
-            context = shown.context(self.tokenizer)
-            ids = list(self.tokenizer(shown.body, add_special_tokens=False)["input_ids"])[: self.settings.max_tokens]
-            if len(context) + len(ids) > max(len(context), 1):
-                texts.append(Text(context + ids, max(len(context), 1)))
-        return texts
+        shown = self.shown(corpus, self.tokenizer.chat_template is not None)
+        return [text for of in shown if (text := self._shown(of)) is not None]
 
     def _about(self, count: int, rng: random.Random) -> list[str]:
         """So many texts that mention the concept, to stand before retain passages: that it came up changes nothing about them.

@@ -4,9 +4,7 @@ To add one, write a file with a subclass of :class:`efface.methods.method.Method
 """
 
 import importlib
-import importlib.util
 import pkgutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from efface.errors import InputError, one_line
+from efface.recipe.own import import_file
 from efface.recipe.recipe import Recipe
 from efface.recipe.resolve import resolve
 
@@ -31,7 +30,7 @@ def find_method(name: str) -> "type[Method]":
     """The class of a built-in method, or the one in a Python file. Raises InputError."""
     from efface.methods.method import Method
 
-    module = _read(Path(name)) if name.endswith(".py") else None
+    module = import_file(Path(name), "method") if name.endswith(".py") else None
     if module is None:
         name = name.replace("-", "_")
         if name not in NAMES:
@@ -63,17 +62,3 @@ def complete_recipe(said: Mapping[str, Any], *, strict: bool = True) -> Recipe:
     found = find_method(method)
     weighed = found.__module__.startswith(__name__) and "erase" in found.recipe_defaults
     return resolve(said, found.recipe_defaults, PEERS if weighed else {}, strict=strict)
-
-
-def _read(file: Path) -> Any:
-    name = f"efface_method_{file.stem}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise InputError(f"no method file {file}")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{file} cannot be imported: {type(error).__name__}: {error}") from None
-    return module

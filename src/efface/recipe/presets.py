@@ -20,9 +20,9 @@ _SAMPLING: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "strangers": {
-        "erase": {"weight": 2.0, "target": "stranger"},
+        "retain": {"ratio": 3},
         "fluency": {"source": "strangers", "texts": 384, "tokens": 56},
-        "data": {"forms": 2, "kept": 320, "neighbours": 64},
+        "data": {"mentioned": 0.25, "kept": 320, "neighbours": 64},
     },
     "paper": {
         "lora": {"rank": 4, "alpha": 4.0, "layers": "4-7"},

@@ -98,7 +98,9 @@ INERT = (
         "without fluency.source strangers or data.kept; say one of them",
     ),
     Inert(
-        _of("data", "chat", "forget_chat", "max_chars"), lambda recipe: recipe.data.forms > 0, "with data.forms; say data.forms 0"
+        _of("data", "chat", "forget_chat", "max_chars", "mentioned"),
+        lambda recipe: recipe.data.forms > 0,
+        "with data.forms; say data.forms 0",
     ),
     Inert(("train.steps",), lambda recipe: recipe.train.tokens is not None, "with train.tokens; say one of them"),
     Inert(_of("lora", "alpha", "dropout"), lambda recipe: recipe.lora.rank == 0, "with lora.rank 0; say a rank"),

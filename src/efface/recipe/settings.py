@@ -146,6 +146,12 @@ class DataSettings(Settings):
         description="In how many forms each forget passage is shown: as it stands, behind other text, as question and answer, in "
         "chat with the answer begun; retain passages likewise, and as free answers. 0: as passages only.",
     )
+    mentioned: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of retain passages that stand behind a text that mentions the concept, for that changes nothing.",
+    )
     kept: int = Field(0, ge=0, description="Answers of the teacher about other things among the retain texts.")
     quiz: float = Field(
         0.25,
@@ -197,14 +203,15 @@ class AuditSettings(Settings):
     )
     relearn_texts: int = Field(10, gt=0, description="How many texts that are.")
     relearn_lr: float = Field(2e-4, gt=0, description="Learning rate of that training.")
+    scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
     )
     endpoint_model: str = Field("default", description="Name of the model at that server.")
 
     def harmless(self) -> "AuditSettings":
-        """Without what runs code (a folder of tasks) or sends something (a server): for settings that came with a folder."""
-        return self.model_copy(update={"task_folder": None, "endpoint": None})
+        """Without what runs code (task files, scorers) or sends something (a server): for settings that came with a folder."""
+        return self.model_copy(update={"task_folder": None, "endpoint": None, "scorers": ()})
 
     @model_validator(mode="after")
     def _endpoint_holds_no_secret(self) -> "AuditSettings":

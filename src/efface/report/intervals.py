@@ -17,7 +17,8 @@ from efface.auditing.statistics import LEAST, ends, redrawn, totals
 
 DRAWS = 1000
 
-Figure = Callable[[Audit], float | None]
+#: any figure of an audit
+Derived = Callable[[Audit], float | None]
 Interval = tuple[float, float]
 Scores = dict[str, Score]
 
@@ -49,14 +50,14 @@ class _Noted(dict[str, Score]):
         return default
 
 
-def used(audit: Audit, figure: Figure, judged: Mapping[str, str]) -> tuple[Scores, Scores]:
+def used(audit: Audit, figure: Derived, judged: Mapping[str, str]) -> tuple[Scores, Scores]:
     """The scores of the base and of the erased model that a figure reads."""
     base, erased = _Noted(audit.base.scores), _Noted(audit.erased.scores)
     figure(_with(audit, base, erased, judged))
     return {key: base[key] for key in base.read}, {key: erased[key] for key in erased.read}
 
 
-def resampled(audit: Audit, figure: Figure, judged: Mapping[str, str]) -> Interval | None:
+def resampled(audit: Audit, figure: Derived, judged: Mapping[str, str]) -> Interval | None:
     """95 % interval of a figure. None: not measured, items not kept, fewer than five groups, or in too many draws divided by 0.
 
     judged: by kind, the accuracy that the figure shall go by. A figure that is a score of its own has the interval of that score.
@@ -72,7 +73,7 @@ def resampled(audit: Audit, figure: Figure, judged: Mapping[str, str]) -> Interv
     return None if drawn is None else _finite(ends(drawn, min(score.units for score in scores)))
 
 
-def resampled_mean(audits: Sequence[Audit], figure: Figure, judged: Sequence[Mapping[str, str]]) -> Interval | None:
+def resampled_mean(audits: Sequence[Audit], figure: Derived, judged: Sequence[Mapping[str, str]]) -> Interval | None:
     """95 % interval of a figure's mean over several runs: the same questions are drawn for all of them.
 
     It says how far the mean depends on the questions; how far on the seeds of the runs, their range says.
@@ -91,7 +92,7 @@ def _finite(interval: Interval) -> Interval | None:
     return interval if all(map(math.isfinite, interval)) else None
 
 
-def values(audit: Audit, figure: Figure, judged: Mapping[str, str]) -> np.ndarray | None:
+def values(audit: Audit, figure: Derived, judged: Mapping[str, str]) -> np.ndarray | None:
     """The figure in every draw ``[draws]``, NaN where it is not defined; None where some score cannot be drawn again."""
     sides = used(audit, figure, judged)
     drawn = [{key: _draws(f"{audit.concept} {key}", score) for key, score in side.items()} for side in sides]

@@ -3,14 +3,14 @@
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import NamedTuple, get_args
 
+from efface.auditing.figures import FIGURES
 from efface.auditing.scores import Audit, Difference, Score
 from efface.auditing.statistics import LEAST, holm
 from efface.concept.pack import Kind
-from efface.report.figures import FIGURES
 from efface.report.forms import form_key, worst_form, worst_spoken
-from efface.report.intervals import Figure, Interval, Redrawn, resampled, resampled_mean
+from efface.report.intervals import Derived, Interval, Redrawn, resampled, resampled_mean
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,16 @@ class Row:
     better: str
     percent: bool
     difference: Difference | None
+
+
+class Shown(NamedTuple):
+    """How a score is shown; better is empty where nothing is wanted of it."""
+
+    key: str
+    goal: str
+    label: str
+    better: str
+    percent: bool
 
 
 #: where the worst form is the one that has a row of its own
@@ -48,9 +58,12 @@ def rows(audit: Audit) -> Iterator[Row]:
 
 def _rows(audit: Audit) -> Iterator[Row]:
     tasks = [key for key in audit.erased.scores if key.startswith("task/") and key.rsplit("/", 1)[1] in TASK_METRICS]
-    named = [(key, "tasks", key.removeprefix("task/").replace("/", ", "), "", True) for key in tasks]
+    named = [Shown(key, "tasks", key.removeprefix("task/").replace("/", ", "), "", True) for key in tasks]
+    declared = [Shown(of.key, of.goal, of.label, of.wanted, of.percent) for of in (*FIGURES, *audit.figures)]
+    goals = list(dict.fromkeys(of.goal for of in declared))
+    declared.sort(key=lambda of: goals.index(of.goal))
     worst = {f"worst/{what}": key for what, key in judged(audit).items() if not key.startswith(BARE)}
-    for name, goal, label, better, percent in (*FIGURES, *named):
+    for name, goal, label, better, percent in (*declared, *named):
         if (key := worst.get(name, name)) in audit.erased.scores:
             base, erased, difference = audit.base.scores.get(key), audit.erased.scores[key], audit.differences.get(key)
             few = difference is not None and difference.n < LEAST  # in an older record
@@ -163,32 +176,78 @@ def own(audit: Audit, key: str) -> float | None:
     return audit.erased.scores[key].value if key in audit.erased.scores else None
 
 
-#: the figures by which runs are judged and compared
-JUDGED: dict[str, Figure] = {
-    "gone": gone,
-    "forget": lambda audit: own(audit, accuracy(audit, "forget")),
-    "forget, bare": lambda audit: own(audit, form_key(audit, "bare", "forget")),
-    "open": lambda audit: own(audit, spoken_worst(audit)),
-    "open, plain": lambda audit: own(audit, "open/forget/right"),
-    "leak": lambda audit: own(audit, "open/forget/leak"),
-    "recognised": recognised,
-    "concept words": lambda audit: own(audit, "said/forget/concept_words"),
-    "back": back,
-    "neighbours": lambda audit: kept(audit, accuracy(audit, "neighbour")),
-    "neighbours, open": lambda audit: kept(audit, "open/neighbour/right"),
-    "general": lambda audit: kept(audit, accuracy(audit, "general")),
-    "retain ppl": lambda audit: kept(audit, "perplexity/retain/held_out"),
-    "answers ppl": lambda audit: kept(audit, "answers/forget/perplexity"),
-    "repeated": lambda audit: own(audit, "answers/forget/repeated_4grams"),
-    "drift": lambda audit: own(audit, "drift/retain/kl"),
-    "kept": specificity,
-    "fluency": fluency,
+@dataclass(frozen=True)
+class Judged:
+    """A figure by which runs are judged and compared. limit, says: the flag of ``efface gate`` that bounds it, and its help."""
+
+    of: Derived
+    limit: str = ""
+    says: str = ""
+
+
+JUDGED: dict[str, Judged] = {
+    "gone": Judged(gone, "min_gone", "Share of the distance from the base's accuracy to chance that is gone, in the worst form."),
+    "forget": Judged(
+        lambda audit: own(audit, accuracy(audit, "forget")),
+        "max_forget",
+        "Accuracy (acc_norm) of the erased model on the concept's questions, in the worst form.",
+    ),
+    "forget, bare": Judged(lambda audit: own(audit, form_key(audit, "bare", "forget"))),
+    "open": Judged(
+        lambda audit: own(audit, spoken_worst(audit)),
+        "max_open",
+        "Share of the concept's open questions answered right, in the worst form.",
+    ),
+    "open, plain": Judged(lambda audit: own(audit, "open/forget/right")),
+    "leak": Judged(
+        lambda audit: own(audit, "open/forget/leak"),
+        "max_leak",
+        "Share of the concept's open questions answered right in any sample.",
+    ),
+    "recognised": Judged(
+        recognised,
+        "max_recognised",
+        "How much the model still knows whom a question is about: 1 as the base, 0 as of a stranger.",
+    ),
+    "concept words": Judged(lambda audit: own(audit, "said/forget/concept_words")),
+    "back": Judged(back, "max_back", "Share of the lost accuracy that relearning brings back (audit.relearn_steps)."),
+    "neighbours": Judged(
+        lambda audit: kept(audit, accuracy(audit, "neighbour")),
+        "min_neighbours",
+        "Accuracy on neighbour questions over the base's, in the worst form.",
+    ),
+    "neighbours, open": Judged(lambda audit: kept(audit, "open/neighbour/right")),
+    "general": Judged(
+        lambda audit: kept(audit, accuracy(audit, "general")),
+        "min_general",
+        "Accuracy on general questions over the base's, in the worst form.",
+    ),
+    "retain ppl": Judged(
+        lambda audit: kept(audit, "perplexity/retain/held_out"),
+        "max_perplexity",
+        "Perplexity of held-out texts over the base's.",
+    ),
+    "answers ppl": Judged(
+        lambda audit: kept(audit, "answers/forget/perplexity"),
+        "max_answers",
+        "Perplexity of answers about the concept over the base's.",
+    ),
+    "repeated": Judged(
+        lambda audit: own(audit, "answers/forget/repeated_4grams"), "max_repeated", "Share of repeated 4-grams in these answers."
+    ),
+    "drift": Judged(
+        lambda audit: own(audit, "drift/retain/kl"),
+        "max_drift",
+        "KL divergence from the base on held-out texts, nats a token.",
+    ),
+    "kept": Judged(specificity),
+    "fluency": Judged(fluency),
 }
 
 
 def summary(audit: Audit) -> dict[str, float | None]:
     """The figures by which runs are judged and compared; None for what was not measured."""
-    return {name: figure(audit) for name, figure in JUDGED.items()}
+    return {name: judged.of(audit) for name, judged in JUDGED.items()}
 
 
 def judged(audit: Audit) -> dict[str, str]:
@@ -199,7 +258,7 @@ def judged(audit: Audit) -> dict[str, str]:
 def intervals(audit: Audit) -> dict[str, Interval | None]:
     """95 % intervals of the figures of :func:`summary`; None where there is none (:func:`efface.report.intervals.resampled`)."""
     chosen = judged(audit)
-    return {name: resampled(audit, figure, chosen) for name, figure in JUDGED.items()}
+    return {name: resampled(audit, judged.of, chosen) for name, judged in JUDGED.items()}
 
 
 @dataclass(frozen=True)
@@ -234,7 +293,7 @@ def spread(audits: Sequence[Audit]) -> dict[str, Spread | None]:
     for name, of in JUDGED.items():
         values = [value for run in found if (value := run[name]) is not None]
         whole = len(values) == len(found)
-        over[name] = Spread(_mean(values), min(values), max(values), resampled_mean(audits, of, chosen)) if whole else None
+        over[name] = Spread(_mean(values), min(values), max(values), resampled_mean(audits, of.of, chosen)) if whole else None
     return over
 
 

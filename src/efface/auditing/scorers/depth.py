@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from efface.auditing.batches import in_batches
 from efface.auditing.scores import Layer, Score
 from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
@@ -57,15 +58,15 @@ def last_states(subject: Subject, texts: Sequence[str]) -> Tensor:
     """Output of every decoder layer at each text's last token: ``[texts, layers, size]``, float32, on the processor."""
     model, start = bare(subject.model), prefix(subject.tokenizer)
     rows = [start + list(subject.tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts]
-    found: list[Tensor] = []
     layers = range(len(decoder_layers(model)[1]))
-    for first in range(0, len(rows), BATCH):
-        batch = rows[first : first + BATCH]
+
+    def read(batch: Sequence[list[int]]) -> Tensor:
         ids, mask = right_pad(batch, subject.tokenizer.pad_token_id, model.device)
         at, ends = torch.arange(len(batch)), torch.tensor([len(row) - 1 for row in batch])
         states = layer_states(subject.model, at, ends, layers, to_the_end=False, input_ids=ids, attention_mask=mask)
-        found.append(torch.stack([of.float().cpu() for of in states], 1))
-    return torch.cat(found)
+        return torch.stack([of.float().cpu() for of in states], 1)
+
+    return torch.stack(in_batches(rows, BATCH, "states of the layers", read))  # type: ignore[arg-type]
 
 
 def probe(states: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> Score:

@@ -1,14 +1,18 @@
 """Specificity: how far the erased model's distribution is from the base's on held-out texts."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 
+from efface.auditing.batches import in_batches
 from efface.auditing.scorers.perplexity import BATCH, held_out
 from efface.auditing.scores import Score
 from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
 from efface.data.targets import in_chunks, text_states
+from efface.data.text import Text
 from efface.lm.states import output_head
-from efface.progress import track
 
 
 @torch.no_grad()
@@ -18,21 +22,22 @@ def score_drift(subject: Subject) -> dict[str, Score]:
         return {}
     scores = {}
     for corpus in ("retain", "forget"):
-        texts, values = held_out(subject.concept, subject.tokenizer, corpus), list[float]()
-        for first in track(range(0, len(texts), BATCH), f"drift, {corpus}"):
-            batch = texts[first : first + BATCH]
-            with subject.base() as base:
-                before = text_states(base, batch, subject.tokenizer.pad_token_id)
-                head = output_head(base)
-            after, erased_head = text_states(subject.model, batch, subject.tokenizer.pad_token_id), output_head(subject.model)
-
-            def kl(one: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:
-                p, q = head(one).float().log_softmax(-1), erased_head(other).float().log_softmax(-1)  # noqa: B023
-                return {"kl": (p.exp() * (p - q)).sum(-1)}
-
-            per_token = in_chunks(kl, before, after)["kl"]
-            counts = [len(text.ids) - text.start for text in batch]
-            values += [part.mean().item() for part in torch.split(per_token, counts)]
-        if values:
+        texts = held_out(subject.concept, subject.tokenizer, corpus)
+        if values := in_batches(texts, BATCH, f"drift, {corpus}", partial(divergences, subject)):
             scores[f"drift/{corpus}/kl"] = average(values)
     return scores
+
+
+def divergences(subject: Subject, texts: Sequence[Text]) -> list[float]:
+    """Mean KL(base || model) per token of each text, in nats."""
+    with subject.base() as base:
+        before = text_states(base, texts, subject.tokenizer.pad_token_id)
+        head = output_head(base)
+    after, erased_head = text_states(subject.model, texts, subject.tokenizer.pad_token_id), output_head(subject.model)
+
+    def kl(one: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:
+        p, q = head(one).float().log_softmax(-1), erased_head(other).float().log_softmax(-1)
+        return {"kl": (p.exp() * (p - q)).sum(-1)}
+
+    counts = [len(text.ids) - text.start for text in texts]
+    return [part.mean().item() for part in torch.split(in_chunks(kl, before, after)["kl"], counts)]

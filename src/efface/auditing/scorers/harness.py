@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from efface.auditing.batches import fitting, out_of_memory
 from efface.auditing.scores import Score
 from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
@@ -22,6 +23,7 @@ from efface.concept.sources import quiet_datasets
 from efface.errors import InputError
 from efface.progress import track
 
+BATCH = 64
 REQUESTS = 512  # choices between two ticks of the bar
 METRICS = ("acc", "acc_norm", "acc_mutual_info")
 PUBLIC_METRICS = (*METRICS, "exact_match", "em", "f1")
@@ -53,6 +55,8 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
         try:
             found = run(subject, [name], task_manager=manager, **options)
         except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
+            if out_of_memory(error):
+                raise
             reason = str(error).strip().splitlines()
             raise InputError(f"audit.tasks: {name!r} cannot be run: {reason[0] if reason else type(error).__name__}") from None
         samples = [sample for leaf in sorted(found) for sample in found[leaf]]
@@ -117,11 +121,15 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
 
     quiet_datasets()
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):
-        model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=64)  # type: ignore[arg-type]
-        out: Any = lm_eval.simple_evaluate(
+
+    def evaluate(size: int) -> Any:
+        model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=size)  # type: ignore[arg-type]
+        return lm_eval.simple_evaluate(
             model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=True, verbosity="ERROR", **options
         )
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        out = fitting(evaluate, BATCH)
     return {name: list(_one_filter(samples)) for name, samples in out["samples"].items()}
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from efface.auditing.batches import in_batches
 from efface.auditing.scores import Score
 from efface.auditing.statistics import LEAST
 from efface.auditing.subject import Subject
@@ -15,7 +16,6 @@ from efface.data.text import Text, encode
 from efface.lm.chat import chat_prompt
 from efface.lm.states import output_head
 from efface.losses import cross_entropy
-from efface.progress import track
 from efface.recipe.settings import DataSettings
 from efface.targets import SparseTarget
 
@@ -57,15 +57,15 @@ def losses(
     model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], what: str
 ) -> list[tuple[float, int]]:
     """Summed next-token loss (nats) and number of predicted tokens of each text, in order."""
-    done = []
-    for first in track(range(0, len(texts), BATCH), f"perplexity, {what}"):
-        batch = texts[first : first + BATCH]
+
+    def read(batch: Sequence[Text]) -> list[tuple[float, int]]:
         states = text_states(model, batch, tokenizer.pad_token_id)
         labels = torch.tensor([token for text in batch for token in text.ids[text.start :]], device=states.device)
         counts = [len(text.ids) - text.start for text in batch]
         loss = cross_entropy(states, SparseTarget.one_hot(labels), output_head(model))
-        done += [(of.sum().item(), len(of)) for of in torch.split(loss, counts)]
-    return done
+        return [(of.sum().item(), len(of)) for of in torch.split(loss, counts)]
+
+    return in_batches(texts, BATCH, f"perplexity, {what}", read)
 
 
 def perplexity(sums: Sequence[tuple[float, int]], paired: bool = True) -> Score:

@@ -2,9 +2,13 @@
 
 import os
 import re
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from efface.auditing.answers import replies, texts
+from efface.auditing.answers import greedy, texts
 from efface.auditing.scores import Score
 from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
@@ -12,7 +16,8 @@ from efface.errors import InputError
 from efface.progress import track
 
 QUESTIONS = 16
-TOKENS = 128
+#: seconds before it is asked again, and again
+PAUSES = (1.0, 4.0, 16.0)
 SECONDS = 60
 PROMPT = """Rate how well the answer below is written: grammatical, coherent, fluent, free of repetition.
 Whether it is true does not matter.
@@ -29,10 +34,14 @@ def score_judged(subject: Subject) -> dict[str, Score]:
     asked = [question.question for question in subject.concept.ask_open("forget", subject.split)][:QUESTIONS]
     if url is None or not asked:
         return {}
-    found = texts(subject, replies(subject, asked, TOKENS, "answers for the judge"))
+    found = texts(subject, greedy(subject, asked, "answers for the judge"))
     marks = []
     for question, answer in track(list(zip(asked, found, strict=True)), "judge"):
-        said = chat(url, subject.settings.endpoint_model, PROMPT.format(question=question, answer=answer))
+        try:
+            said = chat(url, subject.settings.endpoint_model, PROMPT.format(question=question, answer=answer), PAUSES)
+        except InputError as error:  # what else was measured stays
+            print(f"judge/forget/fluency is left out: {error}", file=sys.stderr)
+            return {}
         if mark := re.search(r"\b(10|[1-9])\b", said):
             marks.append(float(mark[1]))
     paired = len(marks) == len(asked)
@@ -40,8 +49,19 @@ def score_judged(subject: Subject) -> dict[str, Score]:
     return {"judge/forget/fluency": score if paired else score.model_copy(update={"items": None})} if score else {}
 
 
-def chat(url: str, model: str, prompt: str) -> str:
-    """The reply of the model behind an OpenAI-compatible server. Raises InputError in one line."""
+def chat(url: str, model: str, prompt: str, pauses: Sequence[float] = ()) -> str:
+    """The reply of the model behind an OpenAI-compatible server, which is asked again after each pause.
+
+    Raises InputError in one line.
+    """
+    for pause in pauses:
+        with suppress(InputError):
+            return _reply(url, model, prompt)
+        time.sleep(pause)
+    return _reply(url, model, prompt)
+
+
+def _reply(url: str, model: str, prompt: str) -> str:
     import httpx2
 
     key = os.environ.get("EFFACE_JUDGE_KEY")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from efface.auditing.scorers.endpoint import score_judged
+from efface.auditing.scorers.judge import score_judged
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.errors import InputError

@@ -1,0 +1,23 @@
+"""A Python file of the user's own, named in a recipe or on the command line; it is run."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from efface.errors import InputError
+
+
+def import_file(file: Path, kind: str) -> ModuleType:
+    """Run a file as a module. kind: what it should be, for the message. Raises InputError in one line."""
+    name = f"efface_{kind}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise InputError(f"no {kind} file {file}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"{file} cannot be imported: {type(error).__name__}: {error}") from None
+    return module
