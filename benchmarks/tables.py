@@ -54,7 +54,7 @@ def packs() -> Iterator[tuple[str, Path, Recipe]]:
 
 
 def strangers() -> Iterator[tuple[str, Path, Recipe]]:
-    """Row, folder and recipe of every run: preset strangers; with all texts in many forms, and the stranger as erase target; default.
+    """Row, folder and recipe of every run: preset strangers; in many forms, then with the stranger as erase target; the default.
 
     What only plain passages have is switched off in the rows with forms, and does nothing there.
     """

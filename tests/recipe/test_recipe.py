@@ -65,7 +65,7 @@ def test_other_settings_leave_the_target_as_it_is(erase: dict[str, object]) -> N
         ({"published": {"float64": True}}, "published.float64"),
         ({"published": {"train_deflection": True}, "fluency": {"target": "hard"}}, "published.train_deflection"),
         ({"preset": "strangers", "fluency": {"min_p": 0.1}}, "fluency.min_p"),
-        ({"preset": "strangers", "data": {"chat": 0.5}}, "data.chat"),
+        ({"data": {"forms": 2, "chat": 0.5}}, "data.chat"),
         ({"data": {"quiz": 0.5}}, "data.quiz"),
         ({"method": "npo", "fluency": {"eta": 1.0}}, "fluency.eta"),
         ({"method": "rmu", "erase": {"keyness": 0.0}}, "erase.keyness"),

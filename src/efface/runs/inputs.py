@@ -1,0 +1,51 @@
+"""What a run is made from: model, store of targets, and what identifies them."""
+
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+from efface.auditing.scorers.perplexity import CORPORA, held_out
+from efface.concept.pack import Concept
+from efface.data.store import Store, limit
+from efface.lm.layers import linear_modules, reached
+from efface.lm.load import Loaded, load, weights_hash
+from efface.lm.states import require_head
+from efface.processes import is_main, processes, rank
+from efface.recipe.recipe import Recipe
+
+
+def load_model(recipe: Recipe) -> Loaded:
+    """The model that a recipe names, as it wants it."""
+    options = recipe.model_dump(include={"revision", "dtype", "trust_remote_code", "device_map", "load_in_4bit"})
+    loaded = load(recipe.model, **options)
+    require_head(loaded.model)
+    return loaded
+
+
+def input_hashes(recipe: Recipe, concept: Concept) -> dict[str, str]:
+    """Of the concept, and of the file that a method of one's own is: what a run that was begun or finished was made from."""
+    own = recipe.method.endswith(".py")
+    return {"concept": concept.digest, **({"method": sha256(Path(recipe.method).read_bytes()).hexdigest()[:16]} if own else {})}
+
+
+def target_store(loaded: Loaded, model_hash: str) -> Store:
+    """The store of what this model says, at its precision on its device; several processes of one job share the work."""
+    model = loaded.model
+    limit()  # a wrong limit is said before any work
+    context = {
+        "model": model_hash,
+        "config": sha256(model.config.to_json_string().encode()).hexdigest()[:16],
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+    }
+    return Store(context, (rank(), processes()))
+
+
+def look_ahead(recipe: Recipe, concept: Concept, loaded: Loaded) -> None:
+    """Raises an EffaceError for what would fail after the work began, and says what training will not reach."""
+    chosen = linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
+    if recipe.lora.modules == "all" and (share := reached(loaded.model, chosen)) < 0.9 and is_main():
+        left = "the rest are no linear modules (the experts of a mixture), stay as they are and may keep the concept"
+        print(f"lora.modules all reaches {share:.0%} of these layers' weights; {left}", file=sys.stderr)
+    for corpus in CORPORA:
+        held_out(concept, loaded.tokenizer, corpus)
