@@ -4,13 +4,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test check bench packs strangers methods ablation clean
+.PHONY: demo test test-all check bench packs strangers methods ablation clean
 
 demo: $(READY)
 	$(BIN)/efface erase smollm2-135m ancient-egypt --to runs/demo --overwrite
 	@echo "open runs/demo/report.html"
 
 test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)
 	$(BIN)/python -m pytest
 
 check: $(READY)

@@ -6,7 +6,7 @@ from efface.auditing.scores import Measured
 from efface.errors import InputError
 from efface.recipe.recipe import Recipe
 from efface.report.intervals import used
-from efface.report.table import JUDGED, judged
+from efface.report.judged import JUDGED, judged
 from efface.runs.folder import is_run
 from efface.runs.run import Run
 

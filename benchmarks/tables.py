@@ -20,8 +20,9 @@ from efface.errors import EffaceError, TrainingError
 from efface.methods import complete_recipe
 from efface.recipe.recipe import Recipe, merge
 from efface.report.forms import Cell, table
+from efface.report.judged import gone, kept
 from efface.report.page import comparison_plane
-from efface.report.table import gone, kept, spread
+from efface.report.table import spread
 from efface.runs.pipeline import run_recipe
 from efface.search.compare import contender, contenders, short
 

@@ -20,12 +20,12 @@ from efface.lm.bundled import ALIASES
 from efface.recipe.recipe import read_recipe
 from efface.recipe.resolve import resolve
 from efface.runs.run import Run
-from tests.runs.test_pipeline import SMALL
-from tests.runs.test_pipeline import run as run
+from tests.runs.conftest import SMALL
+from tests.runs.conftest import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("audit", "methods", "recipe", "scale", "concepts", "performance", "results")
+NAMES = ("architecture", "audit", "methods", "recipe", "scale", "concepts", "performance", "results")
 PAGES = "\n".join(
     [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES), (ROOT / "examples/README.md").read_text()]
 )
@@ -96,6 +96,6 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_tree_names_files_that_exist() -> None:
-    tree = README.split("## The source")[1].split("Imports point")[0]
+    tree = (ROOT / "docs" / "architecture.md").read_text().split("## The way")[0]
     for name in re.findall(r"^      (\S+)  ", tree, re.MULTILINE):
         assert (ROOT / "src" / "efface" / name).exists(), name

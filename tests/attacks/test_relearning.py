@@ -18,7 +18,7 @@ from efface.lm.adapters import attach_adapter
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded, load, weights_hash
 from efface.recipe.settings import AuditSettings, LoraSettings
-from efface.report.table import back, summary
+from efface.report.judged import back, summary
 from tests.auditing.test_scorers import student
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])

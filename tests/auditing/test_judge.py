@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from efface.auditing.pair import check
+from efface.auditing.scorers import judge
 from efface.auditing.scorers.judge import score_judged
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
@@ -52,8 +54,35 @@ def test_a_judge_scores_the_answers(
     assert "What does the dragon eat?" in seen[0]["messages"][0]["content"]
 
 
-def test_a_judge_that_cannot_be_reached_is_one_line(llama: Loaded, zorn: Concept) -> None:
+def test_a_judge_that_cannot_be_reached_is_asked_again_then_left_out_and_named(
+    llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    waited = list[float]()
+    monkeypatch.setattr(judge.time, "sleep", waited.append)
     settings = AuditSettings(endpoint="http://127.0.0.1:9/v1")
-    with pytest.raises(InputError, match=r"audit.endpoint: the judge at http://127.0.0.1:9/v1 cannot be reached"):
-        score_judged(Subject(llama.model, llama.tokenizer, zorn, "test", settings))
+    assert score_judged(Subject(llama.model, llama.tokenizer, zorn, "test", settings)) == {}
+    assert waited == list(judge.PAUSES)
+    said = "judge/forget/fluency is left out: audit.endpoint: the judge at http://127.0.0.1:9/v1 cannot be reached"
+    assert said in capsys.readouterr().err
+    with pytest.raises(InputError, match="cannot be reached"):  # before any work it is asked once
+        check(settings)
+    assert waited == list(judge.PAUSES)
     assert score_judged(Subject(llama.model, llama.tokenizer, zorn, "test")) == {}
+
+
+def test_a_judge_that_fails_once_is_asked_again(
+    server: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, _ = server
+    reply, asked = judge._reply, list[str]()
+
+    def once(*given: str) -> str:
+        asked.append(given[-1])
+        if len(asked) == 1:
+            raise InputError("busy")
+        return reply(*given)
+
+    monkeypatch.setattr(judge, "_reply", once)
+    monkeypatch.setattr(judge.time, "sleep", lambda _: None)
+    assert judge.chat(url, "m", "Rate this.", judge.PAUSES).startswith("Score: ")
+    assert len(asked) == 2

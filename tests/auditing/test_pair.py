@@ -15,7 +15,8 @@ from efface.concept.pack import Concept, Question
 from efface.data.text import Text
 from efface.errors import TrainingError
 from efface.lm.load import Loaded
-from efface.report.table import gone, kept, rows, show
+from efface.report.judged import gone, kept
+from efface.report.table import rows, show
 from efface.report.verdict import verdict
 
 

@@ -17,8 +17,8 @@ from efface.concept.pack import Concept
 from efface.lm.chat import chat_prompt
 from efface.lm.load import Loaded, load
 from efface.report.forms import bare_only, worst_form, worst_spoken
+from efface.report.judged import accuracy, gone, summary
 from efface.report.page import telling
-from efface.report.table import accuracy, gone, summary
 from efface.report.verdict import verdict
 
 

@@ -16,7 +16,8 @@ from efface.auditing.scores import Audit, Difference, Measured, Score
 from efface.auditing.statistics import average, difference, holm, proportion, redrawn_means, sign_flips, wilson
 from efface.concept.pack import Question
 from efface.recipe.settings import AuditSettings
-from efface.report.table import intervals, rows, show
+from efface.report.judged import intervals
+from efface.report.table import rows, show
 from efface.runs.audit import audit
 
 FOURS = [i // 4 for i in range(80)]

@@ -16,7 +16,7 @@ from efface.recipe.resolve import resolve
 from efface.runs.run import Run
 from efface.search.tune import Study
 from tests.conftest import write_pack
-from tests.runs.test_pipeline import run as run
+from tests.runs.conftest import run as run
 
 TINY = [
     *("--data.max-tokens", "24", "--fluency.texts", "2", "--fluency.tokens", "8", "--lora.layers", "1-2", "--dtype", "float32"),

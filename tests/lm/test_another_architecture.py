@@ -12,6 +12,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 from efface.runs.pipeline import erase
 from tests.conftest import CHAT
 
+pytestmark = pytest.mark.slow
+
 TOWNS = {
     "Zorn": ["Arlo", "Bena", "Cutha", "Dimra", "Elko", "Farun", "Gessa", "Hild", "Ivar", "Jokra", "Kemi", "Lund"],
     "Bala": ["Moru", "Nesta", "Ohm", "Pirra", "Quill", "Rudo", "Sarn", "Tovi", "Ulma", "Vexa", "Wend", "Yarro"],
@@ -100,7 +102,6 @@ def train_gpt2(folder: Path) -> None:
     model.save_pretrained(folder)
 
 
-@pytest.mark.slow
 def test_the_default_recipe_weakens_one_country_and_keeps_the_other(tmp_path: Path) -> None:
     write_world(tmp_path / "pack")
     train_gpt2(tmp_path / "gpt2")

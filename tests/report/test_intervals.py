@@ -11,7 +11,8 @@ from efface.auditing.scores import Audit, Measured, Score
 from efface.auditing.statistics import ends, proportion
 from efface.cli import main
 from efface.report.intervals import DRAWS, resampled, resampled_mean
-from efface.report.table import gone, intervals, judged, kept, rows, specificity, spread, summary
+from efface.report.judged import gone, intervals, judged, kept, specificity, summary
+from efface.report.table import rows, spread
 from efface.report.terminal import print_audit
 from efface.report.verdict import verdict
 from tests.auditing.test_statistics import FOURS, audit_of, full, hits

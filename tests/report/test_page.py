@@ -12,8 +12,9 @@ from efface.auditing.forms import FORMS, SPOKEN
 from efface.auditing.scores import Answer, Audit, Difference, Layer, Measured, Said, Score
 from efface.auditing.statistics import average, proportion
 from efface.report.charts import depth, forms, goals, losses, lost, plane
+from efface.report.judged import fluency, specificity
 from efface.report.page import write_comparison, write_report
-from efface.report.table import Spread, fluency, neighbours, specificity
+from efface.report.table import Spread, neighbours
 from efface.report.terminal import print_audit
 
 EVIL = "<script>document.title = 'broken'</script><img src=x onerror=\"document.title='broken'\"> $x^2$"

@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 
 from efface.data.store import folder as store_folder
 from efface.runs.pipeline import erase
-from tests.runs.test_pipeline import SMALL
+from tests.runs.conftest import SMALL
 
 KILLS = 20
+
+pytestmark = pytest.mark.slow
 
 
 def weights(run: Path) -> dict[str, bytes]:

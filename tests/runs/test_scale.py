@@ -12,18 +12,18 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from efface.lm.adapters import attach_adapter
 from efface.concept.pack import Concept
 from efface.data.batches import Collator
 from efface.data.store import Store
 from efface.errors import InputError, ModelError
-from efface.runs.folder import TRAINED
-from efface.methods import make_method
-from efface.lm.load import Loaded, load
+from efface.lm.adapters import attach_adapter
 from efface.lm.layers import decoder_layers
-from efface.runs.run import Run
-from efface.runs.pipeline import erase
+from efface.lm.load import Loaded, load
+from efface.methods import make_method
 from efface.recipe.resolve import resolve
+from efface.runs.folder import TRAINED
+from efface.runs.pipeline import erase
+from efface.runs.run import Run
 from efface.training import last_checkpoint
 
 SMALL: dict[str, Any] = {
@@ -48,6 +48,7 @@ def launched(folder: Path, recipe: dict[str, Any], *options: str) -> subprocess.
     )
 
 
+@pytest.mark.slow
 def test_two_processes_make_the_adapter_of_one_with_twice_the_batch(
     model_folders: dict[str, Path], pack_folder: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,8 @@ from efface.cli import main
 from efface.errors import InputError, TrainingError
 from efface.methods import NAMES
 from efface.recipe.resolve import resolve
-from efface.report.table import Judged, spread
+from efface.report.judged import Judged
+from efface.report.table import spread
 from efface.runs.run import Run
 from efface.search.compare import contenders, contest
 from tests.runs.test_audit import SMALL

@@ -9,7 +9,7 @@ def _figure(key: str, goal: str, label: str, wanted: Literal["down", "up", "stay
     return Figure(key=key, goal=goal, label=label, wanted=wanted, percent=percent)
 
 
-#: in the order in which they are shown; worst/KIND: the key that :func:`efface.report.table.judged` tells
+#: in the order in which they are shown; worst/KIND: the key that :func:`efface.report.judged.judged` tells
 FIGURES = (
     _figure("worst/forget", "innocence", "concept, worst form", "down", True),
     _figure("choice/forget/acc", "innocence", "concept, acc", "down", True),

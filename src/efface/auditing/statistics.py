@@ -21,7 +21,6 @@ from efface.errors import TrainingError
 LEAST = 5
 DRAWS = 10_000
 CELLS = 2_000_000  # of draws times groups at once: 16 MB
-Z = 1.959964
 
 
 def numbered(groups: Iterable[Hashable]) -> tuple[int, ...] | None:
@@ -69,9 +68,10 @@ def ends(drawn: np.ndarray, groups: int) -> tuple[float, float]:
 
 def wilson(share: float, n: int) -> tuple[float, float]:
     """95 % interval of a share of ``n`` independent items."""
-    middle = (share + Z * Z / (2 * n)) / (1 + Z * Z / n)
-    half = Z / (1 + Z * Z / n) * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * n), n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def sign_flips(sums: Iterable[int]) -> float:

@@ -13,9 +13,9 @@ from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.errors import InputError
 from efface.report.intervals import Interval
-from efface.report.table import JUDGED, intervals, summary
+from efface.report.judged import JUDGED, intervals, summary
 
-#: limit -> figure of :func:`efface.report.table.summary`
+#: limit -> figure of :func:`efface.report.judged.summary`
 LIMITS = {judged.limit: name for name, judged in JUDGED.items() if judged.limit}
 
 

@@ -12,7 +12,8 @@ from efface.auditing.scores import Audit, Score
 from efface.auditing.statistics import LEAST
 from efface.concept.pack import Kind
 from efface.report.forms import forms as in_forms
-from efface.report.table import Spread, neighbours, summary
+from efface.report.judged import summary
+from efface.report.table import Spread, neighbours
 
 BASE, ERASED, GREY = "#a9b4c0", "#c8553d", "#777777"
 TERMS = {"loss": "#555555", "erase": "#c8553d", "retain": "#2a6f97", "fluency": "#6a994e"}

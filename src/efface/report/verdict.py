@@ -4,7 +4,7 @@ from efface.auditing.forms import FORMS
 from efface.auditing.scores import Audit
 from efface.report.forms import bare_only, how_spoken, worst_form
 from efface.report.intervals import Interval
-from efface.report.table import intervals, own, spoken_worst, summary
+from efface.report.judged import intervals, own, spoken_worst, summary
 
 REPEATED = "answers/forget/repeated_4grams"
 

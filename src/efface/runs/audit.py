@@ -5,20 +5,20 @@ from typing import Any
 
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from efface.lm.adapters import read_adapter
-from efface.concept.pack import Concept, Split
-from efface.errors import InputError, ModelError, RunError
-from efface.lm.load import Loaded, load, weights_hash
-from efface.runs.run import Run
-from efface.processes import require_one_process
-from efface.report.page import write_report
-from efface.auditing.scores import Audit
 from efface.attacks.relearning import ATTACKS
 from efface.auditing.files import read_json, write_json
-from efface.runs.folder import is_run
 from efface.auditing.pair import Pair, audit_pair
-from efface.recipe.settings import AuditSettings
+from efface.auditing.scores import Audit
+from efface.concept.pack import Concept, Split
+from efface.errors import InputError, ModelError, RunError
+from efface.lm.adapters import read_adapter
+from efface.lm.load import Loaded, load, weights_hash
 from efface.lm.states import require_head
+from efface.processes import require_one_process
+from efface.recipe.settings import AuditSettings
+from efface.report.page import write_report
+from efface.runs.folder import is_run
+from efface.runs.run import Run
 
 
 def audit(

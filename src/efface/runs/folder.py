@@ -11,10 +11,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from efface.lm.bundled import cache_dir
-from efface.errors import EffaceError, RunError, UnfinishedRunError
-from efface.processes import is_main
 from efface.auditing.files import write_json
+from efface.errors import EffaceError, RunError, UnfinishedRunError
+from efface.lm.bundled import cache_dir
+from efface.processes import is_main
 
 TRAINED, LAST_WRITTEN = "training.json", "README.md"  # written after training, and at the very end
 CLOCK = "seconds.json"
@@ -87,7 +87,7 @@ def alone(partial: Path) -> Iterator[None]:
 
 @contextmanager
 def tidy(partial: Path) -> Iterator[None]:
-    """What cannot work removes only what this call began; from what was there, or a training on its way, the same command goes on."""
+    """What fails removes only what this call began; from what was there, or a training on its way, the same command goes on."""
     there = partial.is_dir()
     try:
         yield

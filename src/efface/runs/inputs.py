@@ -8,7 +8,7 @@ from efface.auditing.scorers.perplexity import CORPORA, held_out
 from efface.concept.pack import Concept
 from efface.data.store import Store, limit
 from efface.lm.layers import linear_modules, reached
-from efface.lm.load import Loaded, load, weights_hash
+from efface.lm.load import Loaded, load
 from efface.lm.states import require_head
 from efface.processes import is_main, processes, rank
 from efface.recipe.recipe import Recipe

@@ -37,7 +37,7 @@ from efface.methods.method import Method
 from efface.processes import require_one_process
 from efface.recipe.recipe import Recipe, merge, nested
 from efface.recipe.settings import AuditSettings
-from efface.report.table import summary
+from efface.report.judged import summary
 from efface.runs.inputs import input_hashes, load_model, target_store
 from efface.training import train
 
@@ -234,8 +234,8 @@ class _Watched:
 def goals(audit: Audit) -> tuple[float, ...]:
     """Innocence, seamlessness, specificity, each 1 for a perfect erasure; what cannot be measured counts as 0.
 
-    Share of the distance to chance that is gone (more than all of it counts as all); :func:`efface.report.table.fluency`;
-    :func:`efface.report.table.specificity`.
+    Share of the distance to chance that is gone (more than all of it counts as all); :func:`efface.report.judged.fluency`;
+    :func:`efface.report.judged.specificity`.
     """
     found = summary(audit)
     return min(1.0, found["gone"] or 0.0), found["fluency"] or 0.0, found["kept"] or 0.0
