@@ -142,6 +142,40 @@ def ready(model: PeftModel, autocast: bool) -> Iterator[None]:
         yield
 
 
+def _arguments(recipe: Recipe, model: PeftModel, steps: int, folder: Path) -> TrainingArguments:
+    """What transformers' Trainer is told; one device a process, whatever a launcher's configuration says."""
+    settings, on_cpu = recipe.train, model.device.type == "cpu"
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        activation_checkpointing=settings.checkpointing,
+        ddp_find_unused_parameters=False,
+        learning_rate=settings.lr,
+        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
+        warmup_steps=settings.warmup_steps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.clip,
+        bf16=recipe.dtype != "float32" and (has_bfloat16() or model.dtype == torch.bfloat16),
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=1 if processes() == 1 else 2,  # the last may not be whole
+        logging_steps=1,
+        use_cpu=on_cpu,
+        ddp_backend="gloo" if processes() > 1 and on_cpu else None,
+        report_to="none",
+        disable_tqdm=True,
+        use_cache=True,  # the Trainer writes it into the model's configuration, where it stays; no pass here uses one
+        remove_unused_columns=False,
+        dataloader_pin_memory=False,
+        seed=recipe.seed,
+    )
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever a launcher's configuration says
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
+    return arguments
+
+
 def train(
     model: PeftModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -165,34 +199,7 @@ def train(
     if is_main():
         last_checkpoint(folder)  # removes one that was cut short
     wait()
-    arguments = TrainingArguments(
-        output_dir=str(folder),
-        max_steps=steps,
-        per_device_train_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
-        activation_checkpointing=settings.checkpointing,
-        ddp_find_unused_parameters=False,
-        learning_rate=settings.lr,
-        lr_scheduler_type=settings.schedule if settings.schedule != "constant" else "constant_with_warmup",
-        warmup_steps=settings.warmup_steps,
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.clip,
-        bf16=recipe.dtype != "float32" and (has_bfloat16() or model.dtype == torch.bfloat16),
-        save_steps=settings.checkpoint_steps,
-        save_total_limit=1 if processes() == 1 else 2,  # the last may not be whole
-        logging_steps=1,
-        use_cpu=model.device.type == "cpu",
-        ddp_backend="gloo" if processes() > 1 and model.device.type == "cpu" else None,
-        report_to="none",
-        disable_tqdm=True,
-        use_cache=True,  # the Trainer writes it into the model's configuration, where it stays; no pass here uses one
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        seed=recipe.seed,
-    )
-    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever a launcher's configuration says
-    if arguments.n_gpu > 1:
-        arguments._n_gpu = 1  # several devices are used by one process each, never by torch's DataParallel
+    arguments = _arguments(recipe, model, steps, folder)
     with Bar("training", steps) as bar, ready(model, arguments.bf16):
         trainer = EraseTrainer(
             method,

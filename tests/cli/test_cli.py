@@ -33,6 +33,8 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["erase", "m", "atlantis"], "no concept pack 'atlantis'; built in: ancient-egypt"),
         (["erase", "./no where", "ancient-egypt"], "no model './no where': expected a hub id, a folder, a .gguf file, or one of"),
         (["erase", "m", "ancient-egypt", "--train.lrr", "1"], "Unrecognized options: --train.lrr"),
+        (["erase", "m", "ancient-egypt", "--erase.resist=1"], "recipe: erase.resist is no more, for it did not help; drop it"),
+        (["erase", "m", "ancient-egypt", "--fluency.sees-prompt"], "recipe: fluency.sees_prompt is published.sees_prompt now"),
         (["erase", "m", "ancient-egypt", "--train.lr", "fast"], "Error parsing --train.lr: could not convert"),
         (["erase", "m", "ancient-egypt", "--train.lr", "-1"], "train.lr: Input should be greater than 0, got -1.0"),
         (["erase", "m", "ancient-egypt", "--preset", "best"], "best"),

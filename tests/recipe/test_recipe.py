@@ -9,7 +9,7 @@ from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import read_recipe
 from efface.recipe.record import RunRecord
 from efface.recipe.resolve import resolve
-from efface.recipe.settings import EraseSettings
+from efface.recipe.settings import AuditSettings, EraseSettings
 
 NAMES = {"model": "m", "concept": "c"}
 
@@ -68,6 +68,8 @@ def test_other_settings_leave_the_target_as_it_is(erase: dict[str, object]) -> N
         ({"data": {"forms": 2, "chat": 0.5}}, "data.chat"),
         ({"data": {"quiz": 0.5}}, "data.quiz"),
         ({"method": "npo", "fluency": {"eta": 1.0}}, "fluency.eta"),
+        ({"method": "npo", "preset": "strangers", "data": {"quiz": 0.5, "kept": 0}}, "data.quiz"),
+        ({"erase": {"target": "tilted", "action": "random", "eta": 4.0}}, "erase.eta"),
         ({"method": "rmu", "erase": {"keyness": 0.0}}, "erase.keyness"),
         ({"train": {"steps": 3, "tokens": 100}}, "train.steps"),
         ({"lora": {"rank": 0, "alpha": 3.0}}, "lora.alpha"),
@@ -92,6 +94,10 @@ def test_what_would_do_nothing_is_one_line(said: dict[str, object], idle: str) -
         {"data": {"quiz": 0.5, "kept": 10}},
         {"method": "npo", "erase": {"weight": 2.0}},
         {"audit": {"relearn_steps": 5, "relearn_lr": 1e-3}},
+        {"fluency": {"eta": None}, "erase": {"eta": 100.0}},  # the fluency texts are sampled with it
+        {"preset": "strangers", "erase": {"target": "tilted", "action": "enhance"}, "fluency": {"eta": 3.0}},
+        {"method": "mine.py", "erase": {"target": "tilted", "eta": 5.0}, "fluency": {"texts": 5}},  # it may extend elm
+        {"audit": AuditSettings().model_dump(), "erase": EraseSettings().model_dump()},  # as in the record of a run
     ],
 )
 def test_what_was_said_stays_known(said: dict[str, object]) -> None:

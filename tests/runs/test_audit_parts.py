@@ -14,6 +14,7 @@ from efface.runs.audit import audit
 from efface.runs.run import Run
 from tests.runs.test_audit import run as run
 
+SCORE = "from efface.auditing.scores import Figure, Score\n"
 SCORER = Path(__file__).parents[2] / "examples" / "my_scorer.py"
 
 
@@ -62,6 +63,8 @@ def test_a_scorer_of_ones_own_is_one_file(run: Run, tmp_path: Path, capsys: pyte
     rate = found.erased.scores[key].value
     assert main(["gate", str(to), "--max", key, str(rate), "--min", key, "0"]) == 0
     assert main(["gate", str(to), "--max", key, str(rate - 0.1)]) == 1
+    assert main(["gate", str(to), "--max", key, str(rate - 0.1), "--max", "choice/forget/acc", "1"]) == 1, "both count"
+    assert main(["audit", str(to)]) == 2  # no run
     assert main(["gate", str(to), "--max", "no/such/figure", "1"]) == 1
     assert "not measured" in capsys.readouterr().out
 
@@ -73,7 +76,22 @@ def test_a_scorer_of_ones_own_is_one_file(run: Run, tmp_path: Path, capsys: pyte
         ("def score(subject): return {}\nFIGURES = ('key',)", "expected FIGURES to be a tuple"),
         ("import nowhere", "cannot be imported: ModuleNotFoundError"),
         ("def score(subject): return 1 / 0", "score: ZeroDivisionError: division by zero"),
-        ("def score(subject): return {'a': 1.0}", "score: expected a dict of Score, got dict"),
+        ("def score(subject): return [1.0]", "score: expected a dict of Score, got list"),
+        ("def score(subject): return {'a/b/c': 1.0}", "expected a Score by key (test/kind/metric), got 'a/b/c': float"),
+        ("def score(subject): raise SystemExit(3)", "score: SystemExit: 3"),
+        ("raise ValueError('two\\nlines')", "cannot be imported: ValueError: two"),
+        (f"{SCORE}def score(subject): return {{3: Score(value=1, n=1)}}", "got 3: Score"),
+        (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=float('nan'), n=1)}}", "expected a finite value"),
+        (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=1, n=3, items=(1,))}}", "has 1 items, expected n (3)"),
+        (f"{SCORE}def score(subject): return {{'choice/forget/acc': Score(value=0, n=1)}}", "is the score of another scorer"),
+        (
+            f"{SCORE}FIGURES = (Figure(key='open/forget/leak', goal='a', label='b', wanted='up'),)\ndef score(subject): return {{}}",
+            "open/forget/leak is a figure of every audit",
+        ),
+        (
+            f"{SCORE}FIGURES = (Figure(key='a/b/c', goal='a', label='b', wanted='sideways'),)",
+            "cannot be imported: ValidationError",
+        ),
     ],
 )
 def test_a_scorer_that_does_not_work_is_one_line(

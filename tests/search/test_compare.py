@@ -192,6 +192,7 @@ def test_tune_goes_on_and_its_trials_can_be_run(
     used = Run(tmp_path / "run").record.recipe
     assert used.erase.weight == chosen["settings"]["erase.weight"]
     assert used.train.lr == chosen["settings"]["train.lr"]
+    assert (used.fluency.target, used.fluency.brief, used.erase.target) == ("soft", 24, "marginal"), "what was not said stays"
     assert (used.train.steps, used.seed) == (3, 3)
     assert main(["erase", str(model), str(pack_folder), "--from-trial", "99", "--study", str(to)]) == 2
     assert "has no such finished trial" in capsys.readouterr().err

@@ -1,14 +1,17 @@
 """Scorers of the user's own, each a file: ``FIGURES``, how its scores are shown, and ``score(subject)``, which measures them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+from efface.auditing.figures import FIGURES
 from efface.auditing.scores import Figure, Score
 from efface.auditing.subject import Scorer, Subject
 from efface.errors import EffaceError, InputError
-from efface.recipe.own import import_file
+from efface.recipe.own import import_file, in_brief
 
 
 @dataclass
@@ -26,11 +29,22 @@ class OwnScorer:
             found = self.score(subject)
         except EffaceError:
             raise
-        except Exception as error:
-            raise InputError(f"{self.file}: score: {type(error).__name__}: {error}") from error
-        if not (isinstance(found, dict) and all(isinstance(of, Score) for of in found.values())):
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{self.file}: score: {in_brief(error)}") from error
+        if not isinstance(found, dict):
             raise InputError(f"{self.file}: score: expected a dict of Score, got {type(found).__name__}")
+        for key, of in found.items():
+            self._require(key, of)
         return found
+
+    def _require(self, key: Any, of: Any) -> None:
+        """Raises InputError for what is no score that an audit can hold."""
+        if not (isinstance(key, str) and key.count("/") == 2 and isinstance(of, Score)):
+            raise InputError(f"{self.file}: score: expected a Score by key (test/kind/metric), got {key!r}: {type(of).__name__}")
+        if not math.isfinite(of.value) or of.n < 1:
+            raise InputError(f"{self.file}: score: expected a finite value, n 1 or more, got {key} {of.value}, n {of.n}")
+        if of.items is not None and len(of.items) != of.n:
+            raise InputError(f"{self.file}: score: {key} has {len(of.items)} items, expected n ({of.n}) of them")
 
 
 def own_scorers(files: Sequence[str]) -> tuple[OwnScorer, ...]:
@@ -43,6 +57,8 @@ def own_scorers(files: Sequence[str]) -> tuple[OwnScorer, ...]:
             raise InputError(f"{file}: expected a function score(subject)")
         if not (isinstance(figures, tuple | list) and all(isinstance(of, Figure) for of in figures)):
             raise InputError(f"{file}: expected FIGURES to be a tuple of efface.auditing.scores.Figure")
+        if taken := [of.key for of in figures if of.key in {figure.key for figure in FIGURES}]:
+            raise InputError(f"{file}: FIGURES: {taken[0]} is a figure of every audit; choose another key")
         digest = sha256(Path(file).read_bytes()).hexdigest()[:16]
         found.append(OwnScorer(file, score, tuple(figures), f"{Path(file).stem} {digest}"))
     return tuple(found)

@@ -31,7 +31,7 @@ from efface.auditing.statistics import difference
 from efface.auditing.subject import Scorer, Subject
 from efface.concept.pack import Concept, Split
 from efface.cpu.memory import give_back
-from efface.errors import ModelError, RunError
+from efface.errors import InputError, ModelError, RunError
 from efface.lm.bundled import cache_dir
 from efface.lm.load import Loaded, load, require_model, weights_hash
 from efface.recipe.settings import AuditSettings
@@ -134,6 +134,8 @@ def measure(subject: Subject, scorers: Sequence[Scorer] = SCORERS, key: str | No
         lasting = name not in _fleeting(subject.settings)
         part = kept(f"{identity} {name}", lambda make=make: make(subject)) if identity and lasting else make(subject)  # type: ignore[misc]
         give_back()
+        if taken := sorted(whole.scores.keys() & part.scores.keys()):
+            raise InputError(f"scorer {name.split()[0]}: {taken[0]} is the score of another scorer; choose another key")
         whole = Measured(
             scores=whole.scores | part.scores,
             answers=[*whole.answers, *part.answers],

@@ -1,6 +1,8 @@
 """``efface audit RUN`` and ``efface audit MODEL --base BASE --concept PACK``."""
 
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,11 +10,12 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from efface.auditing.files import read_json
+from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.cli.recipe import AuditFlags, audit_settings
 from efface.concept.find import find_packs
 from efface.concept.pack import Split
-from efface.errors import InputError
+from efface.errors import InputError, RunError
 from efface.recipe.record import RunRecord
 from efface.recipe.settings import AuditSettings
 from efface.runs.folder import is_run
@@ -45,6 +48,9 @@ def audit(args: Sequence[str]) -> None:
     run, remembered = is_run(given.what), AuditSettings()
     if run:  # it remembers how it was measured; what is given now comes on top
         remembered = read_json(Path(given.what) / "run.json", RunRecord).recipe.audit.harmless()
+        with suppress(RunError):
+            if (last := read_json(Path(given.what) / "audit.json", Audit).settings.scorers) and "scorers" not in given.settings:
+                print(f"scorers of the last audit are left out: {' '.join(last)}; give --scorers again", file=sys.stderr)
     settings = audit_settings(given.settings, remembered)
     if not run and (given.base is None or given.concept is None):
         raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")

@@ -27,10 +27,10 @@ class _Run:
 
 @dataclass(frozen=True)
 class _How:
-    max: tuple[tuple[str, float], ...] = ()
-    """KEY LIMIT …: of any score in audit.json, those of scorers of your own among them."""
-    min: tuple[tuple[str, float], ...] = ()
-    """KEY LIMIT …: the same from below."""
+    max: tyro.conf.UseAppendAction[tuple[tuple[str, float], ...]] = ()
+    """KEY LIMIT: of any score in audit.json, those of scorers of your own among them; may be given again."""
+    min: tyro.conf.UseAppendAction[tuple[tuple[str, float], ...]] = ()
+    """KEY LIMIT: the same from below."""
     confident: bool = False
     """Decide on the bound of the 95 % interval: the upper one for a max, the lower one for a min. No interval is a breach."""
 

@@ -15,6 +15,7 @@ from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, one_line
 from efface.methods import complete_recipe
 from efface.recipe.recipe import Recipe, RecipeSettings, merge, nested, read_recipe, recorded
+from efface.recipe.resolve import require_effect, require_present
 from efface.recipe.settings import AuditSettings
 from efface.recipe.yaml import load_yaml
 
@@ -43,10 +44,14 @@ def parse_recipe(kind: type[_A], args: Sequence[str], verb: str) -> tuple[_A, Re
     """The arguments of ``efface VERB`` and the recipe they make. Raises InputError in one line."""
     if wants_help(args):
         parse(_with_defaults(kind, args, verb), args, verb)
+    require_present(nested({arg.lstrip("-").split("=")[0].replace("-", "_"): True for arg in args if arg.startswith("--")}))
     given: _A = parse(kind, args, verb)
     names, file = _named(given, verb)
     trial = _trial(given)
-    recipe = complete_recipe({**merge(merge(file, trial), _said(given)), **names})
+    said = _said(given)
+    recipe = complete_recipe({**merge(merge(file, trial), said), **names}, strict=not trial)
+    if trial:
+        require_effect(recipe, said)
     find_packs(recipe.concept)
     return given, recipe
 
@@ -116,7 +121,7 @@ def _trial(given: RecipeArguments) -> dict[str, Any]:
     file = (study or study_folder(given.model, " ".join(given.concepts))) / "tune.json"
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        settings = recorded(found["recipe"]) if "train" in found["recipe"] else found["recipe"]
+        settings = found["said"] if "said" in found else recorded(found["recipe"])
         chosen = {trial["number"]: nested(trial["settings"]) for trial in found["trials"]}
     except OSError:
         raise InputError(f"no search in {file.parent}; expected a folder that 'efface tune' wrote (--study)") from None

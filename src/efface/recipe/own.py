@@ -5,7 +5,15 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from efface.errors import InputError
+from pydantic import ValidationError
+
+from efface.errors import InputError, one_line
+
+
+def in_brief(error: BaseException) -> str:
+    """What a file of the user's own raised, on one line."""
+    says = one_line(error) if isinstance(error, ValidationError) else next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {says}".rstrip(": ")
 
 
 def import_file(file: Path, kind: str) -> ModuleType:
@@ -18,6 +26,6 @@ def import_file(file: Path, kind: str) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise InputError(f"{file} cannot be imported: {type(error).__name__}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{file} cannot be imported: {in_brief(error)}") from None
     return module

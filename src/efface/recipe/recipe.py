@@ -88,7 +88,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not readable YAML: {error}") from None
     if not isinstance(settings, dict):
         raise InputError(f"{path}: expected settings as 'name: value', got {type(settings).__name__}")
-    return settings
+    return {name: value for name, value in settings.items() if value is not None}  # an empty section says nothing
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:

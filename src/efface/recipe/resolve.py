@@ -31,18 +31,24 @@ def resolve(
     preset = said.get("preset", "default")
     if not isinstance(preset, str) or preset not in PRESETS:
         raise InputError(f"no preset {preset!r}; there are: {', '.join(PRESETS)}")
-    _require_present(said)
+    require_present(said)
     try:
         recipe = Recipe.model_validate(merge(merge(merge(under or {}, PRESETS[preset]), method or {}), said))
     except ValidationError as error:
         raise InputError(f"recipe: {one_line(error)}") from None
     if strict:
-        require_effect(recipe, set(_names(said)))
+        require_effect(recipe, said)
     return _remembering(recipe, said)
 
 
-def require_effect(recipe: Recipe, names: set[str]) -> None:
-    """Raises InputError for the first of these settings (``erase.eta``) that does nothing in this recipe."""
+def require_effect(recipe: Recipe, said: Mapping[str, Any]) -> None:
+    """Raises InputError for the first of these settings that does nothing in this recipe.
+
+    A section that is written out whole, as in the record of a run, says what would be so without it and is left alone.
+    """
+    whole = {name for name in type(recipe).model_fields if isinstance(getattr(recipe, name), Settings)}
+    whole = {name for name in whole if set(type(getattr(recipe, name)).model_fields) <= set(said.get(name) or ())}
+    names = {name for name in _names(said) if name.split(".")[0] not in whole}
     for rule in INERT:
         if (idle := [name for name in rule.names if name in names]) and rule.applies(recipe):
             raise InputError(f"recipe: {idle[0]} does nothing {rule.why.format(recipe=recipe)}, or drop it")
@@ -61,6 +67,16 @@ def _of(section: str, *names: str) -> tuple[str, ...]:
     return tuple(f"{section}.{name}" for name in names)
 
 
+def _elm(recipe: Recipe) -> bool:
+    """Whether the method may be a form of elm: a file of the user's own may extend it."""
+    return recipe.method == "elm" or recipe.method.endswith(".py")
+
+
+def _samples(recipe: Recipe) -> bool:
+    """Whether fluency texts are sampled from the tilted teacher, as they always are for other actions than erasing."""
+    return recipe.fluency.source == "tilted" or recipe.erase.action != "erase"
+
+
 #: what only method elm reads of these sections
 _ELM = (
     *_of("erase", "target", "action", "marginal", "keyness", *TILT),
@@ -71,8 +87,14 @@ _ELM = (
 _TILTED = "with erase.target {recipe.erase.target}; say erase.target tilted"
 _STRANGERS = "with fluency.source strangers; say fluency.source tilted"
 INERT = (
-    Inert(_ELM, lambda recipe: recipe.method != "elm", "with method {recipe.method}; say method elm"),
-    Inert(_of("erase", *TILT), lambda recipe: recipe.erase.target in ("stranger", "marginal"), _TILTED),
+    Inert(_ELM, lambda recipe: not _elm(recipe), "with method {recipe.method}; say method elm"),
+    Inert(_of("erase", *TILT[1:]), lambda recipe: recipe.erase.target in ("stranger", "marginal"), _TILTED),
+    Inert(
+        ("erase.eta",),  # the fluency texts may be sampled with it
+        lambda recipe: recipe.erase.target in ("stranger", "marginal") and not (_samples(recipe) and recipe.fluency.eta is None),
+        _TILTED,
+    ),
+    Inert(_of("erase", *TILT), lambda recipe: recipe.erase.action == "random", "with erase.action random; say another action"),
     Inert(("published.float64",), lambda recipe: recipe.erase.target in ("stranger", "marginal"), _TILTED),
     Inert(
         ("erase.marginal",),
@@ -84,7 +106,7 @@ INERT = (
             *_of("fluency", "target", "eta", "min_p", "no_repeat", "keyness", "questions", "cloze"),
             *_of("published", "sees_prompt", "deflection", "train_deflection"),
         ),
-        lambda recipe: recipe.fluency.source == "strangers",
+        lambda recipe: not _samples(recipe),
         _STRANGERS,
     ),
     Inert(
@@ -94,7 +116,7 @@ INERT = (
     ),
     Inert(
         ("data.quiz",),
-        lambda recipe: recipe.fluency.source != "strangers" and not recipe.data.kept,
+        lambda recipe: (_samples(recipe) or not _elm(recipe)) and not recipe.data.kept,
         "without fluency.source strangers or data.kept; say one of them",
     ),
     Inert(
@@ -120,7 +142,7 @@ def _names(said: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"{section}.{name}" for name in of)
 
 
-def _require_present(said: Mapping[str, Any]) -> None:
+def require_present(said: Mapping[str, Any]) -> None:
     """Raises InputError for a setting that was, saying where it is now."""
     for name in _names(said):
         section, setting = name.split(".", 1)

@@ -40,12 +40,14 @@ def run_stages(stages: Sequence[Stage], model: Loaded, clock: "Clock") -> Loaded
     """Do what is not done yet, one stage after the other. Returns the model as the last of them left it."""
     done = [stage.done() for stage in stages]
     wait()  # every process has looked before the first of them writes
+    anew = False  # what follows a stage that is done anew is done anew
     for stage, was_done in zip(stages, done, strict=True):
         if stage.alone and not is_main():
             break
-        if was_done:
+        if was_done and not anew:
             model = stage.again(model)
         else:
+            anew = True
             with clock.stage(stage.name):
                 model = stage.run(model)
     return model

@@ -125,7 +125,8 @@ class Study:
 
     def write(self) -> None:
         """What has been found so far, as JSON: what ``efface erase --from-trial`` reads."""
-        about = {"recipe": self.recipe.model_dump(mode="json", exclude_unset=True), "given_up": self.given_up()}
+        said = self.recipe.model_dump(mode="json", exclude_unset=True)
+        about = {"recipe": self.recipe.model_dump(mode="json"), "said": said, "given_up": self.given_up()}
         write_json(self.folder / "tune.json", {**about, "trials": [vars(found) for found in self.found()]})
 
     def _open(self) -> optuna.Study:
