@@ -14,6 +14,8 @@ from efface.runs.audit import audit
 from efface.runs.run import Run
 from tests.runs.test_audit import run as run
 
+TAKEN = "FIGURES = (Figure(key='open/forget/leak', goal='a', label='b', wanted='up'),)"
+SIDEWAYS = "FIGURES = (Figure(key='a/b/c', goal='a', label='b', wanted='sideways'),)"
 SCORE = "from efface.auditing.scores import Figure, Score\n"
 SCORER = Path(__file__).parents[2] / "examples" / "my_scorer.py"
 
@@ -85,11 +87,11 @@ def test_a_scorer_of_ones_own_is_one_file(run: Run, tmp_path: Path, capsys: pyte
         (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=1, n=3, items=(1,))}}", "has 1 items, expected n (3)"),
         (f"{SCORE}def score(subject): return {{'choice/forget/acc': Score(value=0, n=1)}}", "is the score of another scorer"),
         (
-            f"{SCORE}FIGURES = (Figure(key='open/forget/leak', goal='a', label='b', wanted='up'),)\ndef score(subject): return {{}}",
+            f"{SCORE}{TAKEN}\ndef score(subject): return {{}}",
             "open/forget/leak is a figure of every audit",
         ),
         (
-            f"{SCORE}FIGURES = (Figure(key='a/b/c', goal='a', label='b', wanted='sideways'),)",
+            f"{SCORE}{SIDEWAYS}",
             "cannot be imported: ValidationError",
         ),
     ],
