@@ -33,6 +33,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(comparing, "complete_recipe", lambda settings, **how: complete(comparing.merge(SMALL, settings), **how))
 
 
+@pytest.mark.slow
 def test_every_method_is_run_with_the_same_tokens_and_only_once(
     tiny: None,
     model_folders: dict[str, Path],
