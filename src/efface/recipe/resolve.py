@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from efface.errors import InputError, one_line
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import GONE, MOVED, Recipe, merge
-from efface.recipe.settings import TILT, Settings
+from efface.recipe.settings import TILT, EraseSettings, FluencySettings, PublishedSettings, Settings
 
 
 def resolve(
@@ -79,10 +79,9 @@ def _samples(recipe: Recipe) -> bool:
 
 #: what only method elm reads of these sections
 _ELM = (
-    *_of("erase", "target", "action", "marginal", "keyness", *TILT),
-    *_of("fluency", "weight", "source", "target", "ratio", "texts", "tokens", "eta", "min_p", "temperature", "no_repeat"),
-    *_of("fluency", "keyness", "brief", "questions", "cloze"),
-    *_of("published", "float64", "sees_prompt", "deflection", "train_deflection"),
+    *_of("erase", *(name for name in EraseSettings.model_fields if name != "weight")),
+    *_of("fluency", *FluencySettings.model_fields),
+    *_of("published", *PublishedSettings.model_fields),
 )
 _TILTED = "with erase.target {recipe.erase.target}; say erase.target tilted"
 _STRANGERS = "with fluency.source strangers; say fluency.source tilted"
