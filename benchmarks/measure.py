@@ -126,7 +126,7 @@ class Measurement:
         k, model = self.recipe.data.store_top_k, self.student
         tilt = Tilt(self.recipe.erase, self.pad, k, double=self.recipe.published.float64)  # type: ignore[arg-type]
         erase = erase_targets(model, self.store, self.forget, self.drawn, tilt)  # type: ignore[arg-type]
-        kept = retain_targets(model, self.store, self.retain, self.pad, soft=True, k=k)  # type: ignore[arg-type]
+        kept = retain_targets(model, self.store, self.retain, self.pad, k=k).targets  # type: ignore[arg-type]
         return [Example(*pair) for pair in zip(self.forget, erase, strict=True)], [
             Example(*pair) for pair in zip(self.retain, kept, strict=True)
         ]

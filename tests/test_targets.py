@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
+from efface.targets import SparseTarget, erased_logprobs, eta_schedule
 
 torch.manual_seed(0)
 BASE, EXPERT, NOVICE = torch.randn(3, 7, 40).mul(3).unbind()
@@ -68,14 +68,3 @@ def test_sparse_target_keeps_the_likeliest_and_their_rest() -> None:
     torch.testing.assert_close(whole.logprobs, logprobs)
     assert whole.tail.sum() == 0
     assert len(SparseTarget.cat([target, target])) == 14
-
-
-@pytest.mark.parametrize("eta", [0.5, 2.0, 20.0, 450.0, 1000.0])
-def test_candidates_hold_what_any_eta_chooses(eta: float) -> None:
-    torch.manual_seed(1)
-    base = torch.randn(20, 5000) * 3
-    expert, novice = (base + 0.7 * torch.randn(20, 5000) for _ in range(2))  # a persona shifts the base a little
-    target = Candidates.choose(base, expert, novice).target(eta=eta, top_k=50)
-    exact = erased_logprobs(base, expert, novice, eta=eta, top_k=50).exp()
-    got = torch.zeros_like(exact).scatter(-1, target.ids.long(), target.logprobs.exp())
-    assert (got - exact).abs().sum(-1).max() < 0.05

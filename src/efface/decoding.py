@@ -37,6 +37,8 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
     The expert and novice streams run beside the base stream with key/value caches of their own. Works with greedy search,
     sampling and beam search (a beam that was reordered is read again from its start).
 
+    Load the model in float32: in half precision the streams differ as much by rounding as by what the personas know.
+
     personas: one (expert, novice) prefix for every row of the batch, or one for all of them.
     start: what the tokenizer puts before every text; it stands before the persona, not between persona and text.
     skip: the first ``skip`` tokens of every row are not shown to the personas (the public code never shows them the prompt).

@@ -8,7 +8,6 @@ with c+ the novice and c- the expert persona. Training targets and decoding-time
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -110,58 +109,3 @@ class SparseTarget:
 
     def __len__(self) -> int:
         return len(self.ids)
-
-
-def mean_prediction(targets: Iterable[SparseTarget], vocab: int) -> Float[Tensor, " vocab"]:
-    """Mean of all rows: what is said when nothing is known of the text. Their tails are spread over the whole vocabulary."""
-    total = torch.zeros(vocab, dtype=torch.float64)
-    for target in targets:
-        total.index_add_(0, target.ids.long().flatten(), target.logprobs.double().exp().flatten())
-        total += target.tail.double().sum() / vocab
-    return (total / total.sum()).float()
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """What decides the erased distribution for eta from 0 to 1,000, temperatures to 2 and a small top-k.
-
-    ids ``[n, k]``, base ``[n, k]``: log p, lift ``[n, k]``: log p(novice) - log p(expert).
-    """
-
-    ids: Int[Tensor, "n k"]
-    base: Float[Tensor, "n k"]
-    lift: Float[Tensor, "n k"]
-
-    #: the likeliest tokens at each eta are kept: many where the distribution is flat, few where it is nearly one-hot
-    SHARES = ((0.0, 64), (1.0, 48), (3.0, 40), (10.0, 32), (30.0, 24), (100.0, 24), (1000.0, 24))
-    MOST_TOKENS, MOST_ETA, MOST_TEMPERATURE = 64, 1000.0, 2.0
-
-    @classmethod
-    def choose(
-        cls,
-        base: Float[Tensor, "n vocab"],
-        expert: Float[Tensor, "n vocab"],
-        novice: Float[Tensor, "n vocab"],
-        sign: float = 1.0,
-    ) -> "Candidates":
-        """The likeliest tokens at several strengths of the tilt (``sign`` -1: towards the concept), each token once.
-
-        base, expert, novice: logits.
-        """
-        log_p = base.log_softmax(-1)
-        lift = novice.log_softmax(-1) - expert.log_softmax(-1)
-        if log_p.shape[-1] <= sum(count for _, count in cls.SHARES):
-            return cls(torch.arange(log_p.shape[-1], device=log_p.device).expand_as(log_p).int(), log_p, lift)
-        tilted = torch.empty_like(log_p)  # one buffer for all strengths
-        chosen = [torch.add(log_p, lift, alpha=sign * eta, out=tilted).topk(count).indices for eta, count in cls.SHARES]
-        ids = torch.cat(chosen, dim=-1).sort(-1).values
-        unused = torch.zeros_like(ids, dtype=torch.bool)
-        unused[:, 1:] = ids[:, 1:] == ids[:, :-1]
-        return cls(ids.int(), log_p.gather(-1, ids).masked_fill(unused, -torch.inf), lift.gather(-1, ids))
-
-    def target(self, *, eta: float | Float[Tensor, "n 1"], **tilt: float | int | None) -> SparseTarget:
-        """The erased distribution over the candidates; tilt as in :func:`erased_logprobs`: ``top_k`` to 64, eta to 1,000."""
-        logprobs = erased_logprobs(self.base, torch.zeros_like(self.lift), self.lift, eta=eta, **tilt)  # type: ignore[arg-type]
-        most = int(tilt.get("top_k") or logprobs.shape[-1])  # no token twice
-        kept = SparseTarget.from_logprobs(logprobs.float(), most)
-        return SparseTarget(self.ids.gather(-1, kept.ids.long()), kept.logprobs, kept.tail)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import efface.auditing.scorers.said as module
 from efface.auditing.answers import greedy
 from efface.auditing.scorers.open import leak, score_open
 from efface.auditing.scorers.recognised import score_recognised, strangers
@@ -14,8 +15,10 @@ from efface.auditing.scores import Audit, Measured, Said, Score
 from efface.auditing.subject import Subject
 from efface.cli.compare import mark
 from efface.concept.pack import Concept
+from efface.data.corpora import Corpora
 from efface.lm.chat import chat_prompt
 from efface.lm.load import Loaded, load
+from efface.recipe.settings import DataSettings
 from efface.report.forms import bare_only, worst_form, worst_spoken
 from efface.report.judged import accuracy, gone, summary
 from efface.report.page import telling
@@ -75,7 +78,10 @@ def test_open_questions_in_every_form(llama: Loaded, zorn: Concept) -> None:
     subject = Subject(llama.model, llama.tokenizer, zorn, "test")
     scores = score_open(subject) | score_said(subject)
     assert {"said/question/forget/right", "said/follow_up/neighbour/right", "said/system/forget/right"} <= scores.keys()
-    assert [said.prompt for said in said_answers(subject)] == ["What does the dragon eat?"]
+    asked, *defined = [said.prompt for said in said_answers(subject)]
+    assert asked == "What does the dragon eat?"
+    names = {zorn.title, *zorn.manifest.aliases, *zorn.manifest.topics}
+    assert {question.removeprefix("Can you tell me who or what ").removesuffix(" is?") for question in defined} == names
     llama.tokenizer.chat_template = None
     without = score_said(Subject(llama.model, llama.tokenizer, zorn, "test"))
     assert "said/question/forget/right" in without
@@ -85,6 +91,21 @@ def test_open_questions_in_every_form(llama: Loaded, zorn: Concept) -> None:
 def test_concept_words_that_the_question_does_not_hold() -> None:
     assert rate("The dragon ate honey. Zorn!", "What did the dragon eat?", {"zorn", "dragon"}) == pytest.approx(20)
     assert rate("", "Who?", {"zorn"}) == 0.0
+
+
+def test_what_a_name_is_counts_as_said_where_the_answer_names_something_else_of_the_concept(
+    llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = Subject(llama.model, llama.tokenizer, zorn, "test")
+    _, first, *others = [said.prompt for said in said_answers(subject)]
+    told = " and ".join(sorted(Corpora(zorn, DataSettings()).words))
+    answers = dict.fromkeys(others, "It is a kind of cake.") | {first: f"It is {told}."}
+    monkeypatch.setattr(module, "texts", lambda _, tokens: [answers.get(question, "") for question in tokens])
+    monkeypatch.setattr(module, "greedy", lambda _, questions, __: questions)
+    monkeypatch.setattr(module, "repeated_ngrams", lambda *_: 0.0)
+    monkeypatch.setattr(module, "answered", lambda _, __, asked: [False] * len(asked))
+    monkeypatch.setattr(module, "_right", lambda *_: None)
+    assert score_said(subject)["said/forget/defined"].value == pytest.approx(1 / len([first, *others]))
 
 
 def audit(base: dict[str, tuple[float, float]], erased: dict[str, float], **more: list[Said]) -> Audit:

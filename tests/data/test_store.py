@@ -14,7 +14,6 @@ from efface.errors import InputError
 from efface.lm.load import Loaded
 from efface.recipe.settings import EraseSettings
 from efface.runs.pipeline import prepare
-from efface.targets import erased_logprobs, eta_schedule
 
 TEXTS = [Text([5, 6, 7, 8, 9, 10], 1), Text([40, 41, 42], 2), Text(list(range(60, 80)), 4)]
 PERSONAS = [[([20, 21, 22], [30, 31])], [([23, 24], [31, 32, 33, 34])], [([24, 25], [35, 36])]]
@@ -142,41 +141,21 @@ def test_two_processes_share_the_work_and_may_meet() -> None:
     assert both() == [(0, everything)] * 2
 
 
-def test_eta_temperature_and_top_k_change_without_the_model(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store({"model": "llama"})
-    erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(EraseSettings(eta=5.0, top_k=20), 1, 9))
+def test_targets_come_from_the_store(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, tilt = Store({"model": "llama"}), Tilt(EraseSettings(top_k=5), 1, 9)
+    erased = erase_targets(llama.model, store, TEXTS, PERSONAS, tilt)
+    said = retain_targets(llama.model, store, TEXTS, 1, k=5)
     monkeypatch.setattr(type(llama.model), "forward", None)  # no forward pass from here on
-    changed = EraseSettings(eta=40.0, temperature=1.3, top_k=10, schedule="constant")
-    targets = erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(changed, 1, 9))
-    monkeypatch.undo()
-
-    def logits(ids: list[int], start: int) -> torch.Tensor:
-        with torch.no_grad():
-            return llama.model(torch.tensor([ids])).logits[0, start - 1 : -1].double()
-
-    for text, ((expert, novice),), target in zip(TEXTS, PERSONAS, targets, strict=True):
-        streams = [logits(before + text.ids, len(before) + text.start) for before in ([], expert, novice)]
-        eta = eta_schedule(len(streams[0]), 40.0, "constant")
-        exact = erased_logprobs(*streams, eta=eta, temperature=1.3, top_k=10).exp()
-        got = torch.zeros_like(exact).scatter(-1, target.ids.long(), target.logprobs.double().exp())
-        torch.testing.assert_close(got, exact, atol=1e-4, rtol=0)
-
-
-def test_what_the_store_does_not_hold_is_asked_of_the_model(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store({"model": "llama"})
-    erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(EraseSettings(), 1, 9))
-    monkeypatch.setattr(type(llama.model), "forward", None)
+    again, said_again = (
+        erase_targets(llama.model, store, TEXTS, PERSONAS, tilt),
+        retain_targets(llama.model, store, TEXTS, 1, k=5),
+    )
+    for one, other in zip([*erased, *said.targets], [*again, *said_again.targets], strict=True):
+        assert all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("ids", "logprobs", "tail"))
+    assert torch.equal(said.mean, said_again.mean)
     for settings in (EraseSettings(temperature=5.0), EraseSettings(eta=2000.0), EraseSettings(top_k=None)):
         with pytest.raises(TypeError):
             erase_targets(llama.model, store, TEXTS, PERSONAS, Tilt(settings, 1, 9))
-
-
-def test_hard_and_soft_retain_targets_are_one_entry(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Store({"model": "llama"})
-    soft = retain_targets(llama.model, store, TEXTS, 1, soft=True, k=5)
-    monkeypatch.setattr(type(llama.model), "forward", None)
-    hard = retain_targets(llama.model, store, TEXTS, 1, soft=False, k=5)
-    assert all(torch.equal(one.likeliest(), other.ids[:, 0]) for one, other in zip(soft, hard, strict=True))
 
 
 def test_filling_a_store_that_is_too_small_is_an_error(

@@ -81,13 +81,28 @@ def test_enhance_turns_the_sign_and_random_ignores_the_text(store: Store, llama:
     assert not torch.equal(one.ids, other.ids)
 
 
-def test_retain_targets_are_the_teachers(store: Store, llama: Loaded) -> None:
-    soft = retain_targets(llama.model, store, TEXTS, 1, soft=True, k=VOCAB)
-    hard = retain_targets(llama.model, store, TEXTS, 1, soft=False, k=VOCAB)
-    for text, distribution, label in zip(TEXTS, soft, hard, strict=True):
-        exact = log_probs(llama.model, text.ids)[text.start - 1 : -1]
-        torch.testing.assert_close(distribution.logprobs.double(), exact, atol=1e-5, rtol=0)
-        assert torch.equal(label.ids[:, 0].long(), exact.argmax(-1))
+@pytest.mark.parametrize("k", [VOCAB, 4])
+def test_retain_targets_are_the_teachers_and_their_mean_is_exact(k: int, store: Store, llama: Loaded) -> None:
+    said = retain_targets(llama.model, store, TEXTS, 1, k=k)
+    exact = [log_probs(llama.model, text.ids)[text.start - 1 : -1] for text in TEXTS]
+    for distribution, of in zip(said.targets, exact, strict=True):
+        listed = of.gather(-1, distribution.ids.long())
+        torch.testing.assert_close(distribution.logprobs.double(), listed, atol=1e-5, rtol=0)
+        torch.testing.assert_close(distribution.tail.double(), 1 - listed.exp().sum(-1), atol=1e-5, rtol=0)
+    torch.testing.assert_close(said.mean.double(), torch.cat(exact).exp().mean(0), atol=1e-7, rtol=1e-4)
+
+
+@pytest.mark.parametrize("eta", [20.0, 500.0])
+def test_a_tilt_is_computed_in_float32_whatever_the_weights_are(eta: float, store: Store, model_folders: dict[str, Path]) -> None:
+    half, whole = (load(str(model_folders["llama"]), dtype="bfloat16").model for _ in range(2))
+    before = {name: tensor.clone() for name, tensor in half.state_dict().items()}
+    tilt = Tilt(CONSTANT.model_copy(update={"eta": eta}), 1, VOCAB)
+    got = erase_targets(half, store, TEXTS, PERSONAS, tilt)
+    expected = [exact_target(whole.float(), text, of[0], eta).exp() for text, of in zip(TEXTS, PERSONAS, strict=True)]
+    for target, exact in zip(got, expected, strict=True):
+        torch.testing.assert_close(target.logprobs.double().exp(), exact, atol=1e-3, rtol=0)
+    after = half.state_dict()
+    assert all(torch.equal(after[name], tensor) and after[name].dtype == tensor.dtype for name, tensor in before.items())
 
 
 def test_texts_bare_and_in_chat_format(llama: Loaded, zorn: Concept) -> None:

@@ -20,6 +20,7 @@ FIGURES = (
     _figure("open/forget/right", "innocence", "open questions in chat", "down", True),
     _figure("open/forget/leak", "innocence", "open, leak in samples", "down", True),
     _figure("recognised/forget/nats", "innocence", "concept recognised, nats", "down", False),
+    _figure("said/forget/defined", "innocence", "names and topics explained", "down", True),
     _figure("said/forget/concept_words", "innocence", "concept words per 100", "down", False),
     _figure("perplexity/forget/held_out", "innocence", "concept texts, perplexity", "up", False),
     _figure("relearned/forget/acc", "permanence", "concept, relearned, acc", "down", True),

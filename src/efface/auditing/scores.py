@@ -58,10 +58,10 @@ class Answer(_Result):
 
 
 class Said(_Result):
-    """A greedy answer to an open question about the concept.
+    """A greedy answer about the concept: to an open question, or to the question what one of its names is.
 
-    right: it contains an accepted answer. concept_words: words of the concept that the question does not hold, per 100 words.
-    repeated: share of its 4-grams that came before in it.
+    right: it contains an accepted answer (only open questions have any). concept_words: words of the concept that the question
+    does not hold, per 100 words. repeated: share of its 4-grams that came before in it.
     """
 
     prompt: str

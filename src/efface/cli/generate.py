@@ -113,7 +113,7 @@ def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
 
     name, pack, prompt = given.words
     concept = Concept.load(pack)
-    loaded = load(name)
+    loaded = load(name, dtype="float32")  # what a tilt is computed in
     eta = 3.0 if given.eta is None else given.eta
     min_p = 0.02 if given.guide_min_p is None else given.guide_min_p
     tilt = ErasedLogits.for_concept(loaded.model, loaded.tokenizer, concept, seed=given.seed, eta=eta, min_p=min_p)

@@ -27,6 +27,7 @@ from efface.lm.cache import Ids
 from efface.lm.chat import prefix
 from efface.lm.layers import bare, teacher
 from efface.lm.load import Loaded
+from efface.lm.precision import in_float32
 from efface.recipe.settings import FluencySettings, PublishedSettings
 from efface.targets import SparseTarget
 
@@ -103,7 +104,7 @@ def sample_fluency(loaded: Loaded, store: Store, concept: Concept, forget: Seque
     def build(batch: int) -> Tensors:
         rows = [prompted[i] for i in batches[batch]]
         prompts, personas = [of.ids for of in rows], [of.personas for of in rows]
-        with teacher(loaded.model) as base:
+        with in_float32(loaded.model), teacher(loaded.model) as base:
             sampled, targets = sample_erased(
                 base, prompts, personas, draws[batches[batch]], tilted, lambda row, new: over(new) if rows[row].answer else None
             )
@@ -157,7 +158,7 @@ def _what_decides(tilted: Tilted) -> dict[str, Any]:
     decides = {**vars(tilted), "ends": sorted(tilted.ends)}
     penalty = decides.pop("penalty")
     shunned = {} if penalty is None else {int(token): round(float(penalty[token]), 6) for token in penalty.nonzero()[:, 0]}
-    return {**decides, "penalty": shunned}
+    return {**decides, "penalty": shunned, "weights": "float32"}
 
 
 def end_of_answer(tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> int | None:

@@ -76,7 +76,7 @@ def stranger_examples(loaded: Loaded, store: Store, corpora: Corpora, settings: 
         kept.append((chat_prompt(tokenizer, row.question), ours, [*pairing.shared, *end]))
     if not kept:
         raise TrainingError("no answer about a stranger can be used; try more fluency.texts, or fluency.source tilted")
-    soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, soft=True, k=k)
+    soft = retain_targets(loaded.model, store, texts, tokenizer.pad_token_id, k=k).targets
     return [_example(*row, of) for row, of in zip(kept, soft, strict=True)]
 
 

@@ -49,7 +49,7 @@ def estranged_examples(
     if not rows:
         raise TrainingError("no forget text is long enough to train on; try a larger data.max_tokens")
     texts, pad = [Text(context + pairing.ids, len(context)) for context, pairing in rows], tokenizer.pad_token_id
-    soft = retain_targets(loaded.model, store, strange, pad, soft=True, k=k)
+    soft = retain_targets(loaded.model, store, strange, pad, k=k).targets
     return [_example(text, pairing, of) for text, (_, pairing), of in zip(texts, rows, soft, strict=True)]
 
 

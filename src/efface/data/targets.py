@@ -1,8 +1,8 @@
 """Targets of the frozen teacher for both corpora, from the store or computed in length-sorted batches.
 
 The persona streams see persona *and* text: their prefix stands before the same token ids, and their states are read at the
-same tokens. A forget text's entry in the store keeps what decides its target for other eta, temperature and top-k
-(:class:`efface.targets.Candidates`); a retain text's entry keeps the teacher's likeliest tokens.
+same tokens; in float32, for their difference is small and the tilt multiplies it. An entry of the store keeps the likeliest
+tokens of the target at every place; a retain text's also has its part in the mean of the teacher's predictions.
 """
 
 import random
@@ -21,10 +21,11 @@ from efface.data.text import Text
 from efface.lm.cache import SharedPrefixes
 from efface.lm.chat import without_prefix
 from efface.lm.layers import bare, teacher
+from efface.lm.precision import in_float32
 from efface.lm.states import output_head, output_states, plain_attention
 from efface.losses import chunk_size
 from efface.recipe.settings import EraseSettings
-from efface.targets import Candidates, SparseTarget, erased_logprobs, eta_schedule
+from efface.targets import SparseTarget, erased_logprobs, eta_schedule
 
 Prefixes = tuple[list[int], list[int]]
 SIGN = {"erase": 1.0, "enhance": -1.0}
@@ -33,21 +34,42 @@ TOKENS = 2048  # of a batch
 POOL = 16  # persona pairs that the texts of a corpus share
 
 
-def retain_targets(
-    model: PreTrainedModel, store: Store, texts: Sequence[Text], pad: int, *, soft: bool, k: int
-) -> list[SparseTarget]:
-    """The teacher's own distribution at every predicted token of every text (soft), or its likeliest token."""
+@dataclass(frozen=True)
+class Said:
+    """What the frozen model says on some texts: its distribution at every predicted token of each, and their mean ``[vocab]``."""
+
+    targets: list[SparseTarget]
+    mean: Tensor
+
+
+@torch.no_grad()
+def retain_targets(model: PreTrainedModel, store: Store, texts: Sequence[Text], pad: int, *, k: int) -> Said:
+    """The teacher's k likeliest tokens at every predicted token of every text, and the mean of its whole distributions."""
     head = output_head(model)
 
-    def sparse(states: Tensor) -> Tensors:
-        return vars(SparseTarget.from_logprobs(head(states).float().log_softmax(-1), k))
+    def make(texts: list[Text]) -> Tensors:
+        total = torch.zeros(0, dtype=torch.float64)
 
-    def make(rows: list[Text]) -> Tensors:
-        with _reading(model) as base:
-            return in_chunks(sparse, text_states(base, rows, pad))
+        def sparse(states: Tensor) -> Tensors:
+            nonlocal total
+            logprobs = head(states).float().log_softmax(-1)
+            target = vars(SparseTarget.from_logprobs(logprobs, k))
+            said = logprobs.exp().sum(0).double().cpu()
+            total = said if not len(total) else total + said
+            return target
 
-    targets = [SparseTarget(**entry) for entry in from_store(store, "retain", texts, {"k": k}, make)]
-    return targets if soft else [SparseTarget.one_hot(target.likeliest()) for target in targets]
+        def read(rows: list[Text], _: list[int]) -> Tensors:
+            with _reading(model) as base:
+                return in_chunks(sparse, text_states(base, rows, pad))
+
+        return {**_in_batches(texts, read), "sum": total}
+
+    targets, total = dict[int, SparseTarget](), torch.zeros(())
+    for shard, entry in _entries(store, "retain", texts, {"k": k, "sum": True}, make):
+        total = total + entry["sum"]
+        rows = {name: of for name, of in entry.items() if name != "sum"}
+        targets |= _by_text(SparseTarget(**rows), texts, shard)
+    return Said([targets[i] for i in range(len(texts))], (total / total.sum()).float())
 
 
 def token_logprobs(model: PreTrainedModel, store: Store, texts: Sequence[Text], pad: int) -> list[Tensor]:
@@ -80,27 +102,36 @@ def from_store(
 
     enters: what decides them besides the texts; make: those of some texts, one after the other; first: called before any is made.
     """
-    shards = _shards(texts)
-    parts = [{"texts": [[texts[i].ids, texts[i].start] for i in shard], **enters} for shard in shards]
-    if first is not None and store.lacks(kind, parts):
-        first()
-
-    def build(shard: int) -> Tensors:
-        return _in_batches([texts[i] for i in shards[shard]], lambda rows, _: make(rows))
-
     found: dict[int, Tensors] = {}
-    for shard, entry in zip(shards, store.entries(kind, parts, build), strict=True):
+    for shard, entry in _entries(store, kind, texts, enters, lambda of: _in_batches(of, lambda rows, _: make(rows)), first):
         counts = [len(texts[i].ids) - texts[i].start for i in shard]
         split = {name: torch.split(tensor, counts) for name, tensor in entry.items()}
         found |= {i: {name: of[place] for name, of in split.items()} for place, i in enumerate(shard)}
     return [found[i] for i in range(len(texts))]
 
 
+def _entries(
+    store: Store,
+    kind: str,
+    texts: Sequence[Text],
+    enters: Mapping[str, Any],
+    make: Callable[[list[Text]], Tensors],
+    first: Callable[[], None] | None = None,
+) -> list[tuple[list[int], Tensors]]:
+    """Indices of the texts of each entry, and what the store keeps of them; as in :func:`from_store`."""
+    shards = _shards(texts)
+    parts = [{"texts": [[texts[i].ids, texts[i].start] for i in shard], **enters} for shard in shards]
+    if first is not None and store.lacks(kind, parts):
+        first()
+    made = store.entries(kind, parts, lambda shard: make([texts[i] for i in shards[shard]]))
+    return list(zip(shards, made, strict=True))
+
+
 @dataclass(frozen=True)
 class Tilt:
     """How the erase targets are tilted.
 
-    k: tokens kept where the whole distribution is kept. start: what the tokenizer puts before every text; the personas hold it
+    k: tokens kept of the erased distribution. start: what the tokenizer puts before every text; the personas hold it
     already, so it is not repeated after them. double: compute in float64.
     """
 
@@ -121,13 +152,6 @@ class Tilt:
         return torch.float64 if self.double else torch.float32
 
     @property
-    def whole(self) -> bool:
-        """Whether the erased distribution itself is kept, for a few candidates cannot tell it (:class:`Candidates`)."""
-        settings = self.settings
-        wide = settings.top_k is None or settings.top_k > Candidates.MOST_TOKENS
-        return wide or settings.eta > Candidates.MOST_ETA or settings.temperature > Candidates.MOST_TEMPERATURE
-
-    @property
     def options(self) -> dict[str, Any]:
         """Of :func:`efface.targets.erased_logprobs`."""
         return {"temperature": self.settings.temperature, "top_k": self.settings.top_k}
@@ -136,8 +160,7 @@ class Tilt:
     def enters(self) -> dict[str, Any]:
         """What decides a stored entry besides texts and personas."""
         settings = self.settings.model_dump(include={"action", "eta", "schedule", "temperature", "top_k"})
-        always = {"sign": self.sign, "float64": self.double, "before": list(self.start)}
-        return {**always, "k": self.k, **settings} if self.whole else always
+        return {"float64": self.double, "before": list(self.start), "k": self.k, **settings, "weights": "float32"}
 
     def etas(self, text: Text) -> Tensor:
         """eta at every predicted token ``[n, 1]``."""
@@ -157,17 +180,13 @@ def erase_targets(
 
     def build(shard: int) -> Tensors:
         rows, of = [texts[i] for i in shards[shard]], [personas[i] for i in shards[shard]]
-        return _in_batches(rows, lambda rows, at: streams.entry(rows, [of[i] for i in at]))
+        with in_float32(model):
+            return _in_batches(rows, lambda rows, at: streams.entry(rows, [of[i] for i in at]))
 
     parts = [{"texts": [[texts[i].ids, texts[i].start, personas[i]] for i in shard], **tilt.enters} for shard in shards]
     found: dict[int, SparseTarget] = {}
     for shard, entry in zip(shards, store.entries("erase", parts, build), strict=True):
-        if tilt.whole:
-            target = SparseTarget(**entry)
-        else:
-            eta = torch.cat([tilt.etas(texts[i]) for i in shard])
-            target = Candidates(**entry).target(eta=eta, **tilt.options)
-        found |= _by_text(target, texts, shard)
+        found |= _by_text(SparseTarget(**entry), texts, shard)
     return [found[i] for i in range(len(texts))]
 
 
@@ -190,16 +209,15 @@ class _Streams:
             for draw, stream in ((draw, stream) for draw in range(len(drawn[0])) for stream in (0, 1)):
                 before = [pairs[draw][stream] for pairs in drawn]
                 streams.append(_behind(base, self.shared, before, rows, shown, tilt.pad))
-        eta = torch.cat([tilt.etas(row) for row in rows]).to(streams[0].device)
-        return in_chunks(self._keep, eta, *streams)
+            eta = torch.cat([tilt.etas(row) for row in rows]).to(streams[0].device)
+            return in_chunks(self._keep, eta, *streams)
 
     def _keep(self, eta: Tensor, states: Tensor, *of_personas: Tensor) -> Tensors:
         tilt, head = self.tilt, self.head
         expert, novice = (_mean_logprobs([head(of).to(tilt.dtype) for of in of_personas[stream::2]]) for stream in (0, 1))
         base = head(states).to(tilt.dtype)
-        if not tilt.whole:
-            return vars(Candidates.choose(base, expert, novice, tilt.sign))
-        return vars(SparseTarget.from_logprobs(erased_logprobs(base, expert, novice, eta=eta, **tilt.options).float(), tilt.k))
+        erased = erased_logprobs(base, expert, novice, eta=eta, **tilt.options).float()
+        return vars(SparseTarget.from_logprobs(erased, min(tilt.k, tilt.settings.top_k or tilt.k)))
 
 
 @contextmanager

@@ -132,12 +132,12 @@ def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
     still happens.
     """
     whole = bare(model)
-    body, dtype = whole.get_decoder(), whole.get_output_embeddings().weight.dtype
+    body, layer = whole.get_decoder(), whole.get_output_embeddings()
     dummy = torch.zeros(1, 1, dtype=torch.long, device=whole.device)
 
     def head(states: Tensor) -> Tensor:
         before = body.__dict__.get("forward")
-        body.forward = lambda *_, **__: _BodyOutput(last_hidden_state=states.to(dtype)[None])
+        body.forward = lambda *_, **__: _BodyOutput(last_hidden_state=states.to(layer.weight.dtype)[None])
         try:
             logits: Tensor = whole(input_ids=dummy, use_cache=False).logits[0].to(states.device)
         finally:

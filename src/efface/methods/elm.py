@@ -22,15 +22,13 @@ from efface.data.key_words import keyness
 from efface.data.store import Store
 from efface.data.stranger_answers import stranger_examples
 from efface.data.stranger_targets import estranged_examples
-from efface.data.targets import Tilt, draw_personas, erase_targets, random_targets, retain_targets
+from efface.data.targets import Tilt, draw_personas, erase_targets, random_targets
 from efface.decoding import persona_ids
 from efface.lm.chat import prefix
 from efface.lm.load import Loaded
 from efface.losses import cross_entropy
-from efface.methods.method import Method, Retain, Seen
-from efface.recipe.recipe import Recipe
+from efface.methods.method import Method, Seen
 from efface.recipe.settings import FluencySettings
-from efface.targets import SparseTarget, mean_prediction
 
 
 def emphasised(examples: Sequence[Example], key: Tensor, power: float) -> list[Example]:
@@ -49,11 +47,6 @@ class ELM(Method):
 
     #: what the frozen model says on the retain texts on average ``[vocab]``
     marginal: Tensor | None = None
-
-    def __init__(self, recipe: Recipe, retain: Retain | None = None) -> None:
-        super().__init__(recipe, retain)
-        #: its distributions on them, by concept, where the retain term has them
-        self._kept: dict[str, list[SparseTarget]] = {}
 
     @property
     def share(self) -> float:
@@ -104,23 +97,13 @@ class ELM(Method):
         examples = super().prepare(loaded, concept, store)
         if self.share and "erase" in examples:
             total = sum(weight for _, weight in concept.parts)
-            means = [self._mean(loaded, self.corpora(loaded, part, store), store) * (n / total) for part, n in concept.parts]
+            means = [self.said(loaded, self.corpora(loaded, of, store), store).mean * (n / total) for of, n in concept.parts]
             self.marginal = sum(means)  # type: ignore[assignment]
         return examples
-
-    def _mean(self, loaded: Loaded, corpora: Corpora, store: Store) -> Tensor:
-        """What the frozen model says on one concept's retain texts on average."""
-        targets = self._kept.get(corpora.concept.digest)
-        if targets is None:
-            pad, k = loaded.tokenizer.pad_token_id, self.recipe.data.store_top_k
-            targets = retain_targets(loaded.model, store, corpora.texts.retain, pad, soft=True, k=k)
-        return mean_prediction(targets, loaded.model.get_input_embeddings().weight.shape[0])
 
     def prepare_one(self, loaded: Loaded, corpora: Corpora, store: Store, share: float) -> dict[str, Sequence[Example]]:
         """Both corpora, and the sampled fluency texts."""
         examples, recipe = super().prepare_one(loaded, corpora, store, share), self.recipe
-        if recipe.retain.target == "soft" and "retain" in examples:  # what was computed for them gives the mean too
-            self._kept[corpora.concept.digest] = [of.target for of in examples["retain"][: len(corpora.texts.retain)]]
         key = keyness(*corpora.texts, loaded.model.get_input_embeddings().weight.shape[0])
         if "erase" in examples:
             examples["erase"] = emphasised(examples["erase"], key, recipe.erase.keyness)

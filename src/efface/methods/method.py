@@ -17,7 +17,7 @@ from efface.data.corpora import Corpora
 from efface.data.kept_answers import keep_answering
 from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
-from efface.data.targets import retain_targets
+from efface.data.targets import Said, retain_targets
 from efface.data.text import Text
 from efface.lm.layers import bare, decoder_layers, parse_layers, teacher, wrapped
 from efface.lm.load import Loaded
@@ -78,12 +78,11 @@ class Retain:
     """The retain term, one for all methods: cross-entropy to the frozen model on the retain corpus."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self.settings, self.k = recipe.retain, recipe.data.store_top_k
+        self.settings = recipe.retain
 
-    def examples(self, loaded: Loaded, texts: Sequence[Text], store: Store) -> list[Example]:
-        """The texts with what the frozen model says about them."""
-        soft, pad = self.settings.target == "soft", loaded.tokenizer.pad_token_id
-        targets = retain_targets(loaded.model, store, texts, pad, soft=soft, k=self.k)
+    def examples(self, texts: Sequence[Text], said: Sequence[SparseTarget]) -> list[Example]:
+        """The texts with what the frozen model says on them, or its likeliest tokens."""
+        targets = said if self.settings.target == "soft" else [SparseTarget.one_hot(of.likeliest()) for of in said]
         return [Example(*pair) for pair in zip(texts, targets, strict=True)]
 
     def loss(self, seen: Seen) -> Tensor:
@@ -107,6 +106,7 @@ class Method:
         self.recipe, self.retain = recipe, retain or Retain(recipe)
         self.options: Any = self.Options.model_validate(recipe.options)
         self._corpora: dict[str, Corpora] = {}
+        self._said: dict[str, Said] = {}
 
     def examples(self, loaded: Loaded, corpora: Corpora, store: Store) -> Sequence[Example]:
         """The forget texts (``corpora.texts.forget``) with targets, by default their own next tokens; empty: no erase term."""
@@ -154,9 +154,20 @@ class Method:
         if self.recipe.erase.weight:
             examples["erase"] = self.examples(loaded, corpora, store)
         if self.recipe.retain.weight:
+            said = self.said(loaded, corpora, store)
             kept = keep_answering(loaded, corpora, store, round(self.recipe.data.kept * share))
-            examples["retain"] = self.retain.examples(loaded, [*corpora.texts.retain, *kept], store)
+            answered = self._read(loaded, kept, store).targets if kept else []
+            examples["retain"] = self.retain.examples([*corpora.texts.retain, *kept], [*said.targets, *answered])
         return {term: rows for term, rows in examples.items() if rows}
+
+    def said(self, loaded: Loaded, corpora: Corpora, store: Store) -> Said:
+        """What the frozen model says on the retain texts of one concept; read once."""
+        if corpora.concept.digest not in self._said:
+            self._said[corpora.concept.digest] = self._read(loaded, corpora.texts.retain, store)
+        return self._said[corpora.concept.digest]
+
+    def _read(self, loaded: Loaded, texts: Sequence[Text], store: Store) -> Said:
+        return retain_targets(loaded.model, store, texts, loaded.tokenizer.pad_token_id, k=self.recipe.data.store_top_k)
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """One forward pass over the texts of all terms; each term is weighted by its lambda."""

@@ -114,6 +114,11 @@ JUDGED: dict[str, Judged] = {
         "max_recognised",
         "How much the model still knows whom a question is about: 1 as the base, 0 as of a stranger.",
     ),
+    "defined": Judged(
+        lambda audit: own(audit, "said/forget/defined"),
+        "max_defined",
+        "Share of the concept's names and topics that the model explains with words of the concept.",
+    ),
     "concept words": Judged(lambda audit: own(audit, "said/forget/concept_words")),
     "back": Judged(back, "max_back", "Share of the lost accuracy that relearning brings back (audit.relearn_steps)."),
     "neighbours": Judged(

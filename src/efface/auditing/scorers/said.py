@@ -1,7 +1,7 @@
 """What is said: open questions in other forms than the plain turn in chat, and the words of the concept in the answers."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from jinja2 import TemplateError
 
@@ -23,12 +23,15 @@ from efface.recipe.settings import DataSettings
 #: tokens of an answer in text, which is cut where the next line or question begins
 SHORT = 24
 NEXT = re.compile(r"\n|Question:")
+#: asks what a name stands for; not among the questions that any recipe trains on
+DEFINE, NAMES = "Can you tell me who or what {} is?", 40
 
 
 def score_said(subject: Subject) -> dict[str, Score]:
     """``said/{form}/{kind}/right``: share of open questions answered right, on neighbours as a follow-up only.
 
     ``said/forget/concept_words``: words of the concept that the question does not hold, per 100 words of the greedy answers.
+    ``said/forget/defined``: share of the concept's names and topics of which the answer says, asked what they are, such a word.
     """
     scores = {}
     for kind, forms in (("forget", list(SPOKEN)), ("neighbour", ["follow_up"])):
@@ -37,8 +40,9 @@ def score_said(subject: Subject) -> dict[str, Score]:
             right = _right(subject, form, asked)
             if right is not None:
                 scores[f"said/{form}/{kind}/right"] = proportion(right)
-    if said := said_answers(subject):
+    if said := _answers(subject):
         scores["said/forget/concept_words"] = average([answer.concept_words for answer in said])
+    scores["said/forget/defined"] = proportion([answer.concept_words > 0 for answer in _definitions(subject)])
     return scores
 
 
@@ -66,21 +70,37 @@ def _right(subject: Subject, form: str, asked: list[OpenQuestion]) -> list[bool]
 
 
 def said_answers(subject: Subject) -> list[Said]:
-    """The greedy answers to the concept's open questions in chat, each with what it gives away and how much it repeats."""
+    """The greedy answers in chat on the concept, each with what it gives away and how much it repeats."""
+    return [*_answers(subject), *_definitions(subject)]
+
+
+def _answers(subject: Subject) -> list[Said]:
+    """To the open questions."""
     asked = subject.concept.ask_open("forget", subject.split)
-    if not asked:
-        return []
-    tokens = greedy(subject, [row.question for row in asked], "open questions, forget")
-    right, words = answered(subject, tokens, asked), Corpora(subject.concept, DataSettings()).words
+    questions = [row.question for row in asked]
+    tokens = greedy(subject, questions, "open questions, forget")
+    return _read(subject, questions, tokens, answered(subject, tokens, asked))
+
+
+def _definitions(subject: Subject) -> list[Said]:
+    """To the question what each of the concept's names and topics is; there is no one right answer, so none counts as right."""
+    manifest = subject.concept.manifest
+    about = list(dict.fromkeys([manifest.title, *manifest.aliases, *manifest.topics]))[:NAMES]
+    questions = [DEFINE.format(name) for name in about]
+    return _read(subject, questions, greedy(subject, questions, "definitions"), [False] * len(about))
+
+
+def _read(subject: Subject, questions: Sequence[str], tokens: Sequence[list[int]], right: Sequence[bool]) -> list[Said]:
+    words = Corpora(subject.concept, DataSettings()).words if questions else frozenset()
     return [
         Said(
-            prompt=row.question,
+            prompt=question,
             text=text,
             right=hit,
-            concept_words=rate(text, row.question, words),
+            concept_words=rate(text, question, words),
             repeated=repeated_ngrams(ids, 4),
         )
-        for row, text, ids, hit in zip(asked, texts(subject, tokens), tokens, right, strict=True)
+        for question, text, ids, hit in zip(questions, texts(subject, tokens), tokens, right, strict=True)
     ]
 
 
