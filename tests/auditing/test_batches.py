@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from efface.auditing.batches import fitting, in_batches
+from efface.auditing.batches import at_once, fitting, in_batches
 
 NO_ROOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
 
@@ -23,6 +23,7 @@ def test_batches_are_halved_until_they_fit(room: int) -> None:
     fitted = [size for size in tried if size <= room]
     assert sum(fitted) == 20, "no row twice"
     assert tried == sorted(tried, reverse=True), "what did not fit is not tried again"
+    assert at_once(range(20), work) == [row * row for row in range(20)]
 
 
 def test_a_single_row_without_room_says_so() -> None:
@@ -31,6 +32,8 @@ def test_a_single_row_without_room_says_so() -> None:
 
     with pytest.raises(RuntimeError, match="out of memory"):
         in_batches([1, 2], 2, "nothing", work)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        at_once([1, 2], work)
     with pytest.raises(RuntimeError, match="out of memory"):
         fitting(lambda size: work([size]), 4)
 

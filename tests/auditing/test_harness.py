@@ -9,6 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 
+from efface.auditing.scorers import harness
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.harness import export_tasks, score_tasks
 from efface.auditing.subject import Subject
@@ -42,6 +43,25 @@ def test_the_packs_accuracies_are_those_of_lm_eval_itself(
         expected = tuple(float(sample[metric]) for sample in theirs)
         assert ours[f"choice/forget/{metric}"].items == expected
         assert by_name[f"task/zorn_forget_test/{metric}"].items == expected
+
+
+def test_no_batch_of_the_harness_holds_more_logits_than_it_may(
+    llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, forward, seen = Subject(llama.model, llama.tokenizer, zorn, "test"), type(llama.model).forward, list[int]()
+
+    def counted(self: object, *args: object, **kwargs: object) -> object:
+        out = forward(self, *args, **kwargs)
+        seen.append(out.logits.numel())
+        return out
+
+    monkeypatch.setattr(type(llama.model), "forward", counted)
+    whole = score_choices(subject)
+    assert max(seen) > 2**15
+    seen.clear()
+    monkeypatch.setattr(harness, "LOGITS", 2**15)
+    assert score_choices(subject) == whole
+    assert max(seen) <= 2**15
 
 
 def test_few_shots_and_chat_format_reach_the_harness(llama: Loaded, zorn: Concept, tmp_path: Path) -> None:

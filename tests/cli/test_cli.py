@@ -241,3 +241,21 @@ def test_generate_with_guidance_only(
     model = str(model_folders["llama"])
     assert main(["generate", model, str(pack_folder), "Who was Orlo?", "--eta", "3", "--max-new-tokens", "5"]) == 0
     assert "guided, eta 3: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError(), RuntimeError("shapes differ")]
+)
+def test_out_of_memory_is_one_line_that_says_what_helps(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("efface.cli.concept.list_packs", fail)
+    if str(error) == "shapes differ":
+        with pytest.raises(RuntimeError, match="shapes differ"):
+            main(["concept", "list"])
+    else:
+        assert main(["concept", "list"]) == 2
+        assert capsys.readouterr().err == f"efface: out of memory; what helps: {cli.ROOM}\n"

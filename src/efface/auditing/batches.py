@@ -47,6 +47,18 @@ def fitting(work: Callable[[int], _Done], most: int) -> _Done:
             give_back()
 
 
+def at_once(rows: Sequence[_Row], work: Callable[[Sequence[_Row]], Sequence[_Done]]) -> list[_Done]:
+    """What ``work`` makes of these rows together; in halves where there is no room."""
+    try:
+        return list(work(rows))
+    except RuntimeError as error:
+        if len(rows) == 1 or not out_of_memory(error):
+            raise
+    give_back()
+    half = len(rows) // 2
+    return [*at_once(rows[:half], work), *at_once(rows[half:], work)]
+
+
 def out_of_memory(error: Exception) -> bool:
     """Whether there was no room on the device (any device, however its library says so)."""
-    return bool(should_reduce_batch_size(error))
+    return isinstance(error, MemoryError) or bool(should_reduce_batch_size(error))

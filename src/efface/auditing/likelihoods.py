@@ -7,10 +7,12 @@ behind its whole context.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
+from efface.auditing.batches import at_once
 from efface.data.batches import right_pad
 from efface.data.targets import in_chunks, text_states
 from efface.data.text import Text
@@ -49,19 +51,20 @@ def log_likelihoods(model: nn.Module, rows: Sequence[Branches], pad: int, share:
         logits = head(states).float()
         return {"logprobs": logits.gather(-1, labels.to(logits.device)[:, None])[:, 0] - logits.logsumexp(-1)}
 
-    found: list[list[float]] = [[] for _ in rows]
+    def read(of: Sequence[Branches]) -> list[list[float]]:
+        states = together.states(of) if together and together.usable else apart(model, of, pad)
+        labels = torch.tensor([token for row in of for choice in row.choices for token in choice])
+        logprobs = in_chunks(predicted, states, labels.to(states.device))["logprobs"].double()
+        counts = [len(choice) for row in of for choice in row.choices]
+        sums = iter([part.sum().item() for part in torch.split(logprobs, counts)])
+        return [list(islice(sums, len(row.choices))) for row in of]
+
+    found = dict[int, list[float]]()
     with plain_attention(model):
         together = Together(model, rows, pad) if share else None
         for batch in batches(rows):
-            of = [rows[i] for i in batch]
-            states = together.states(of) if together and together.usable else apart(model, of, pad)
-            labels = torch.tensor([token for row in of for choice in row.choices for token in choice])
-            logprobs = in_chunks(predicted, states, labels.to(states.device))["logprobs"].double()
-            counts = [len(choice) for row in of for choice in row.choices]
-            sums = [part.sum().item() for part in torch.split(logprobs, counts)]
-            for i in batch:
-                found[i], sums = sums[: len(rows[i].choices)], sums[len(rows[i].choices) :]
-    return found
+            found |= zip(batch, at_once([rows[i] for i in batch], read), strict=True)
+    return [found[i] for i in range(len(rows))]
 
 
 def batches(rows: Sequence[Branches]) -> list[list[int]]:

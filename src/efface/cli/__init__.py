@@ -29,6 +29,7 @@ VERBS = {
     "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
 }
 RESUMABLE = {"erase", "prepare", "tune", "compare"}
+ROOM = "a smaller --train.batch-size, --train.checkpointing, --load-in-4bit, or a smaller --data.max-tokens"
 HELP = """usage: efface VERB …
 
 Erase a concept from a language model, and measure what is left of it.
@@ -66,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:
         print(f"efface: {error.filename or verb}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        from efface.auditing.batches import out_of_memory
+
+        if not out_of_memory(error):
+            raise
+        print(f"efface: out of memory; what helps: {ROOM}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         more = "; the same command goes on from here" if verb in RESUMABLE else ""

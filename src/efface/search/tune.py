@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from peft import PeftModel
 from torch import nn
 
+from efface.auditing.batches import out_of_memory
 from efface.auditing.files import read_json, write_json
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.fluency import score_answers
@@ -187,7 +188,9 @@ class Study:
                 watched = _Watched(method, loaded, concept)
                 train(student, loaded.tokenizer, watched, corpora, recipe, Path(checkpoints))
             erased = _measure(student.eval(), loaded, concept)
-        except (TrainingError, torch.OutOfMemoryError) as error:
+        except RuntimeError as error:
+            if not isinstance(error, TrainingError) and not out_of_memory(error):
+                raise
             raise optuna.TrialPruned from error
         finally:
             if student is not None:

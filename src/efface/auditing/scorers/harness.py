@@ -24,6 +24,7 @@ from efface.errors import InputError
 from efface.progress import track
 
 BATCH = 64
+LOGITS = 2**28  # of a batch, which the harness holds all at once: a gigabyte, and as much again for what it makes of them
 REQUESTS = 512  # choices between two ticks of the bar
 METRICS = ("acc", "acc_norm", "acc_mutual_info")
 PUBLIC_METRICS = (*METRICS, "exact_match", "em", "f1")
@@ -115,8 +116,11 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
     from lm_eval.models.huggingface import HFLM
 
     class OnOurBar(HFLM):  # type: ignore[misc]
+        most = BATCH
+
         def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             parts = [requests[i : i + REQUESTS] for i in range(0, len(requests), REQUESTS)]
+            self.batch_size_per_gpu = min(self.most, _rows(subject, [request.args for request in requests]))
             return [pair for part in track(parts, "choice questions") for pair in super(OnOurBar, self).loglikelihood(part, True)]
 
     quiet_datasets()
@@ -124,6 +128,7 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
 
     def evaluate(size: int) -> Any:
         model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=size)  # type: ignore[arg-type]
+        model.most = size
         return lm_eval.simple_evaluate(
             model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=True, verbosity="ERROR", **options
         )
@@ -131,6 +136,13 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
     with contextlib.redirect_stdout(io.StringIO()):
         out = fitting(evaluate, BATCH)
     return {name: list(_one_filter(samples)) for name, samples in out["samples"].items()}
+
+
+def _rows(subject: Subject, texts: Sequence[tuple[str, str]]) -> int:
+    """How many of these texts have no more than :data:`LOGITS` logits, were all as long as the longest."""
+    longest = max(("".join(text) for text in texts), key=len)
+    tokens, vocab = len(subject.tokenizer(longest)["input_ids"]), subject.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
+    return max(1, LOGITS // (tokens * int(vocab)))
 
 
 def _one_filter(samples: Samples) -> Iterator[dict[str, Any]]:
