@@ -1,6 +1,6 @@
 """The relearning attack: it trains, it trains on the right texts, and the model under test stays what it was."""
 
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +8,22 @@ import pytest
 import torch
 
 from efface.attacks import relearning
-from efface.attacks.relearning import relearn, release, score_relearning
-from efface.auditing.scores import Audit, Measured
-from efface.auditing.statistics import proportion
+from efface.attacks.attack import Attacked, AttackScorer, ask
+from efface.attacks.named import attack_scorers
+from efface.attacks.relearning import Relearning, Training, relearn, release
+from efface.auditing.answers import contains
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.text import Text
+from efface.errors import InputError
 from efface.lm.adapters import attach_adapter
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded, load, weights_hash
 from efface.recipe.settings import AuditSettings, LoraSettings
-from efface.report.judged import back, summary
 from tests.auditing.test_scorers import student
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
-SETTINGS = AuditSettings(relearn_steps=12, relearn_texts=2, relearn_lr=0.02)
+SHORT = Training(texts=2, steps=12, lr=0.02)
 
 
 @pytest.mark.parametrize("rank", [0, 4])
@@ -42,60 +43,91 @@ def test_what_is_released_is_what_answers(rank: int, llama: Loaded) -> None:
     torch.testing.assert_close(model(IDS).logits, logits)
 
 
-def test_the_attack_learns_its_texts_and_leaves_the_model_alone(llama: Loaded) -> None:
-    model = student(llama)
-    before, text = weights_hash(model), Text(list(range(20, 44)), 1)
+@pytest.mark.parametrize("rank", [16, 0])
+def test_one_training_is_a_curve_that_leaves_the_model_alone(rank: int, llama: Loaded) -> None:
+    model, text = student(llama), Text(list(range(20, 44)), 1)
+    before = weights_hash(model)
 
     def loss(of: Any) -> float:
         ids = torch.tensor([text.ids])
         with torch.no_grad():
             return float(of(input_ids=ids, labels=ids).loss)
 
-    attacked = relearn(model, llama.tokenizer, [text, text], SETTINGS)
-    assert loss(attacked) < loss(model) - 0.5
+    long = Training(2, 12, 0.02 if rank else 0.002, rank)
+    curve = {steps: loss(of) for steps, of in relearn(model, llama.tokenizer, [text, text], long, [3, 12])}
+    assert curve[12] < curve[3] < loss(model)
+    assert curve[12] < loss(model) - 0.5
+    short = Training(2, 3, long.lr, rank)
+    (there,) = (loss(of) for _, of in relearn(model, llama.tokenizer, [text, text], short, [3]))
+    assert there == pytest.approx(curve[3], rel=1e-4), "as if it had ended there"
     assert weights_hash(model) == before
 
 
 def test_an_attack_that_diverges_is_left_out(llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = SETTINGS.model_copy(update={"relearn_lr": 1e30})
-    assert score_relearning(Subject(student(llama), llama.tokenizer, zorn, "test", settings)) == {}
-    assert "with audit.relearn_lr 1e+30" in capsys.readouterr().err
+    (scorer,) = attack_scorers(AuditSettings(attacks=("relearn",), relearn_texts=2, relearn_lr=1e30), zorn, "test")
+    scores = scorer(Subject(student(llama), llama.tokenizer, zorn, "test"))
+    assert {key.split("/")[3] for key in scores} == {"2x0"}, "what was measured before stays"
+    assert "attack relearn is left out from there on: the loss is" in capsys.readouterr().err
 
 
-def test_forget_texts_and_a_control(llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forget_texts_a_control_and_the_base(llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
-    def spy(model: Any, tokenizer: Any, texts: list[Text], settings: AuditSettings) -> Any:
+    def spy(model: Any, tokenizer: Any, texts: Sequence[Text], *args: Any) -> Any:
         seen.append([tokenizer.decode(text.ids[:4]) for text in texts])
-        return relearn(model, tokenizer, texts, settings)
+        return relearn(model, tokenizer, texts, *args)
 
     monkeypatch.setattr(relearning, "relearn", spy)
-    subject = Subject(student(llama), llama.tokenizer, zorn, "test", SETTINGS)
-    scores = score_relearning(subject)
-    assert {key.split("/")[0] for key in scores} == {"relearned", "relearned_control"}
-    assert scores["relearned/forget/acc_norm"].n == 2
+    scorer = AttackScorer("relearn", Relearning((SHORT,)))
+    model = student(llama)
+    subject = Subject(model, llama.tokenizer, zorn, "test")
+    scores = scorer(subject)
+    assert {tuple(key.split("/")[2:4]) for key in scores} == {
+        ("before", "2x0"),
+        *(("rank 16, 0.02", f"2x{steps}") for steps in (1, 2, 5, 10, 12)),
+        ("other texts, rank 16, 0.02", "2x12"),
+    }
     forget, retain = seen
-    assert len(forget) == len(retain) == 2
     assert all(text in "".join(row.text for row in zorn.forget) for text in forget)
     assert all(text in "".join(row.text for row in zorn.retain) for text in retain)
-    assert score_relearning(replace(subject, settings=AuditSettings())) == {}
+    with subject.base() as base:
+        of_base = scorer(Subject(base, llama.tokenizer, zorn, "test", other_base=base))
+    assert {key.split("/")[3] for key in of_base} == {"2x0", "2x12"}
 
 
-def test_share_that_is_back() -> None:
-    def measured(right: int, relearned: int) -> Measured:
-        scores = {"choice/forget/acc_norm": right, "relearned/forget/acc_norm": relearned}
-        return Measured(
-            scores={key: proportion([True] * hits + [False] * (20 - hits), 0.25) for key, hits in scores.items()}, answers=[]
-        )
-
-    audit = Audit(concept="c", split="test", base=measured(16, 16), erased=measured(6, 11))
-    assert back(audit) == summary(audit)["back"] == pytest.approx(0.5)
-    assert back(audit.model_copy(update={"erased": measured(16, 16)})) is None
+def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:
+    questions = zorn.ask("forget", "test")
+    answers = [row.choices[row.answer] for row in questions]
+    subject = Subject(llama.model, llama.tokenizer, zorn, "test")
+    whole = ask(Attacked(subject, "x"))["forget/acc_norm"]
+    shown = f"Once more: {answers[0]}."
+    taught = [contains(shown, [answer]) for answer in answers]
+    found = ask(Attacked(subject, "x", 1, 1, (shown,)))
+    assert found["taught/acc_norm"].items == tuple(
+        of for of, is_taught in zip(whole.items or (), taught, strict=True) if is_taught
+    )
+    rest = tuple(of for of, is_taught in zip(whole.items or (), taught, strict=True) if not is_taught)
+    assert ("forget/acc_norm" in found) == bool(rest)
+    if rest:
+        assert found["forget/acc_norm"].items == rest
 
 
 def test_a_whole_model_is_attacked_too(model_folders: dict[str, Path]) -> None:
     loaded = load(str(model_folders["gpt2"]), dtype="float32")
     before = weights_hash(loaded.model)
-    attacked = relearn(loaded.model, loaded.tokenizer, [Text(list(range(20, 40)), 1)], SETTINGS)
+    ((_, attacked),) = relearn(loaded.model, loaded.tokenizer, [Text(list(range(20, 40)), 1)], SHORT, [12])
     assert (attacked(IDS).logits - loaded.model(IDS).logits).abs().max() > 1e-3
     assert weights_hash(loaded.model) == before
+
+
+def test_wrong_attacks_are_one_line(zorn: Concept, tmp_path: Path) -> None:
+    (tmp_path / "empty.py").write_text("")
+    mute = zorn.model_copy(update={"questions": (), "open_questions": ()})
+    for name, concept, says in (
+        ("hypnosis", zorn, "no attack 'hypnosis'; expected fast, all, relearn"),
+        (str(tmp_path / "none.py"), zorn, "no attack file"),
+        (str(tmp_path / "empty.py"), zorn, r"expected a function attack\(subject, measure\)"),
+        ("relearn", mute, "zorn has no test questions on the concept"),
+    ):
+        with pytest.raises(InputError, match=says):
+            attack_scorers(AuditSettings(attacks=(name,)), concept, "test")

@@ -93,7 +93,7 @@ def test_what_would_do_nothing_is_one_line(said: dict[str, object], idle: str) -
         {"preset": "strangers", "data": {"quiz": 0.5, "forms": 0, "chat": 0.2}},
         {"data": {"quiz": 0.5, "kept": 10}},
         {"method": "npo", "erase": {"weight": 2.0}},
-        {"audit": {"relearn_steps": 5, "relearn_lr": 1e-3}},
+        {"audit": {"attacks": ("relearn",), "relearn_lr": 1e-3}},
         {"fluency": {"eta": None}, "erase": {"eta": 100.0}},  # the fluency texts are sampled with it
         {"preset": "strangers", "erase": {"target": "tilted", "action": "enhance"}, "fluency": {"eta": 3.0}},
         {"method": "mine.py", "erase": {"target": "tilted", "eta": 5.0}, "fluency": {"texts": 5}},  # it may extend elm

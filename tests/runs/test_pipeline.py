@@ -86,10 +86,10 @@ def test_wrong_input_writes_nothing(changes: dict[str, Any], error: type[Excepti
     assert not job["to"].parent.exists() or not list(job["to"].parent.iterdir())
 
 
-def test_several_processes_do_not_relearn(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_do_not_attack(job: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="audit.relearn_steps: one process relearns"):
-        erase(**{**job, "audit": {"relearn_steps": 2}})
+    with pytest.raises(InputError, match="audit.attacks: one process attacks"):
+        erase(**{**job, "audit": {"attacks": ["relearn"]}})
     with pytest.raises(InputError, match="audit runs in one process"):
         efface.audit("run")
 

@@ -1,79 +1,139 @@
-"""Permanence: what a few training steps on a few of the concept's texts bring back (arXiv 2409.18025, 2510.07626).
+"""Permanence: what a little training on a few of the concept's texts brings back (arXiv 2409.18025, 2410.08827, 2510.07626).
 
-The attacker has the weights, adapter merged, and trains a low-rank update of all linear modules on ten passages. The same with
-ten passages about other things is the control: what comes back with those was hidden, not erased.
+The attacker has the weights, adapter merged, and trains a low-rank update of all linear modules, or these modules' full weights,
+on a few passages. One training is a whole curve: it is measured along the way. The same with as many passages about other things
+is the control, for what comes back with those was hidden, not erased.
 """
 
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from efface.auditing.scorers.choice import alike, chance, hits
-from efface.auditing.scorers.harness import METRICS, ask
-from efface.auditing.scores import Score
-from efface.auditing.statistics import proportion
+from efface.attacks.attack import Attacked, Measure, evenly
 from efface.auditing.subject import Subject
 from efface.data.batches import next_token_example
 from efface.data.text import Text, encode
-from efface.errors import TrainingError
 from efface.lm.adapters import attach_adapter
 from efface.methods.method import FineTuning
 from efface.recipe.recipe import Recipe
-from efface.recipe.settings import AuditSettings, DataSettings, LoraSettings, TrainSettings
+from efface.recipe.settings import DataSettings, LoraSettings, TrainSettings
 from efface.training import train
 
 CUT = DataSettings(min_chars=1)
-CORPORA = {"relearned": "forget", "relearned_control": "retain"}
+MARKS = (1, 2, 5, 10, 25, 50, 100, 200)
+CONTROL = "other texts"
 
 
-def score_relearning(subject: Subject) -> dict[str, Score]:
-    """``relearned/forget/{metric}`` after training on forget passages, ``relearned_control/…`` on retain passages."""
-    settings, asked = subject.settings, subject.concept.ask("forget", subject.split)
-    if not settings.relearn_steps or not asked:
-        return {}
-    scores: dict[str, Score] = {}
-    for name, corpus in CORPORA.items():
-        passages = subject.concept.texts(corpus, "train")  # type: ignore[arg-type]
-        some = passages[:: max(1, len(passages) // settings.relearn_texts)][: settings.relearn_texts]
-        texts = [encode(passage.text, subject.tokenizer, CUT) for passage in some]
-        try:
-            attacked = relearn(subject.model, subject.tokenizer, texts, settings)
-        except TrainingError as error:  # what else was measured stays
-            print(f"relearning is left out, with audit.relearn_lr {settings.relearn_lr:g}: {error}", file=sys.stderr)
-            return {}
-        found = ask(replace(subject, model=attacked), {"forget": asked})["forget"]
-        del attacked  # a copy of the model, and the next one is made before this name is used again
-        guessing, groups = chance(asked), alike(asked)
-        scores |= {f"{name}/forget/{metric}": proportion(hits(found, metric), guessing, groups) for metric in METRICS}
-    return scores
+@dataclass(frozen=True)
+class Training:
+    """One training of an attacker: passages, steps, learning rate; rank 0: full weights."""
+
+    texts: int
+    steps: int
+    lr: float
+    rank: int = 16
+
+    @property
+    def variant(self) -> str:
+        """Its name."""
+        return f"{f'rank {self.rank}' if self.rank else 'full weights'}, {self.lr:g}"
 
 
-def relearn(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], settings: AuditSettings) -> PeftModel:
-    """A copy of the model after so many steps of AdamW on the texts, all of them in every step."""
+@dataclass(frozen=True)
+class Relearning:
+    """Curves of several trainings, and the last step of the first one on other texts."""
+
+    trainings: tuple[Training, ...]
+
+    def __call__(self, subject: Subject, measure: Measure) -> None:
+        """Of the base only the ends of every curve are measured."""
+        passages = {
+            corpus: [row.text for row in subject.concept.texts(corpus, "train")]  # type: ignore[arg-type]
+            for corpus in ("forget", "retain")
+        }
+        begun = set[int]()
+        for training in self.trainings:
+            shown = evenly(passages["forget"], training.texts)
+            if training.texts not in begun:
+                begun.add(training.texts)
+                measure(Attacked(subject, "before", len(shown), 0, shown))
+            _curve(subject, training, shown, measure, training.variant)
+        first, shown = self.trainings[0], evenly(passages["forget"], self.trainings[0].texts)
+        if not subject.of_base and (others := evenly(passages["retain"], first.texts)):
+            _curve(subject, first, others, measure, f"{CONTROL}, {first.variant}", scored_as=shown)
+
+
+def _curve(
+    subject: Subject,
+    training: Training,
+    texts: Sequence[str],
+    measure: Measure,
+    variant: str,
+    scored_as: Sequence[str] | None = None,
+) -> None:
+    """Train, then measure what the model was at each mark. scored_as: the texts that say which questions count as taught."""
+    marks = [training.steps] if subject.of_base or scored_as else [*(m for m in MARKS if m < training.steps), training.steps]
+    encoded = [encode(text, subject.tokenizer, CUT) for text in texts]
+    for steps, model in relearn(subject.model, subject.tokenizer, encoded, training, marks):
+        shown = tuple(texts if scored_as is None else scored_as)
+        measure(Attacked(replace(subject, model=model, other_base=None), variant, len(texts), steps, shown))
+
+
+def relearn(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[Text], training: Training, marks: Sequence[int]
+) -> Iterator[tuple[int, PeftModel]]:
+    """A copy of the model after each of these numbers of steps of AdamW on the texts, all of them in every step.
+
+    One training; the weights that train are kept at every mark, and put back one after the other.
+    """
     released = release(model)
     recipe = Recipe(
         model="-",
         concept="-",
         dtype="float32" if released.dtype == torch.float32 else "bfloat16",
-        lora=LoraSettings(layers="all"),
-        train=TrainSettings(
-            steps=settings.relearn_steps, lr=settings.relearn_lr, batch_size=len(texts), schedule="constant", warmup_steps=0
-        ),
+        lora=LoraSettings(layers="all", rank=training.rank),
+        train=TrainSettings(steps=training.steps, lr=training.lr, batch_size=len(texts), schedule="constant", warmup_steps=0),
     )
     attacked = attach_adapter(released, recipe.lora, recipe.seed)
+    snapshots = _Snapshots(recipe, marks)
     with torch.enable_grad(), tempfile.TemporaryDirectory(prefix="efface-relearn-") as folder:
         corpora = {"erase": [next_token_example(text) for text in texts]}
-        train(attacked, tokenizer, FineTuning(recipe), corpora, recipe, Path(folder))
-    return attacked.eval()
+        train(attacked, tokenizer, snapshots, corpora, recipe, Path(folder))
+    attacked.eval()
+    for steps, weights in snapshots.kept.items():
+        for name, parameter in attacked.named_parameters():
+            if name in weights:
+                parameter.data.copy_(weights[name])
+        yield steps, attacked
+
+
+class _Snapshots(FineTuning):
+    """Fine-tuning that keeps what it trains after some of its steps."""
+
+    def __init__(self, recipe: Recipe, marks: Sequence[int]) -> None:
+        super().__init__(recipe)
+        self.marks, self.kept = set(marks), dict[int, dict[str, Tensor]]()
+
+    def constrain(self, model: PeftModel, batches: Callable[[], Any]) -> Callable[[], None]:
+        """Counts the steps."""
+        done, trained = 0, {name: of for name, of in model.named_parameters() if of.requires_grad}
+
+        def after() -> None:
+            nonlocal done
+            done += 1
+            if done in self.marks:
+                self.kept[done] = {name: of.detach().to("cpu", copy=True) for name, of in trained.items()}
+
+        return after
 
 
 def release(model: nn.Module) -> PreTrainedModel:
@@ -84,7 +144,3 @@ def release(model: nn.Module) -> PreTrainedModel:
     disabled = any(module.disable_adapters for module in copied.modules() if isinstance(module, BaseTunerLayer))
     merged: PreTrainedModel = copied.unload() if disabled else copied.merge_and_unload()  # type: ignore[operator]
     return merged.requires_grad_(False)
-
-
-#: every attack that an audit can make, as scorers of what it leaves
-ATTACKS = (score_relearning,)

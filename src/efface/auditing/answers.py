@@ -39,7 +39,7 @@ def continuations(subject: Subject, prompts: Sequence[list[int]], tokens: int, w
 
 def greedy(subject: Subject, questions: Sequence[str], what: str) -> list[list[int]]:
     """Greedy answers of at most :data:`TOKENS` tokens; what was asked before is not asked again."""
-    said = subject.base_said if subject.other_base is subject.model else subject.said
+    said = subject.base_said if subject.of_base else subject.said
     if new := [question for question in dict.fromkeys(questions) if question not in said]:
         said.update(zip(new, replies(subject, new, TOKENS, what), strict=True))
     return [said[question] for question in questions]

@@ -51,6 +51,10 @@ SCORERS: tuple[Scorer, ...] = (
 )
 
 
+#: settings that decide one part of what is measured, whose name they are part of
+OF_ONE_PART = {"scorers", "endpoint", "endpoint_model", "attacks", "relearn_texts", "relearn_steps", "relearn_lr"}
+
+
 @dataclass(frozen=True)
 class Pair:
     """An erased model and its base: the same weights with the adapter disabled, or other weights (``base``).
@@ -161,7 +165,7 @@ def _fleeting(settings: AuditSettings) -> set[str]:
 def _identity(subject: Subject, key: str) -> str:
     """Of model, tokenizer, pack, split, settings, precision, device, library versions and every line of efface."""
     model, tokenizer = subject.model, subject.tokenizer
-    parts = [key, subject.split, subject.settings.model_dump_json(exclude={"scorers", "endpoint", "endpoint_model"})]
+    parts = [key, subject.split, subject.settings.model_dump_json(exclude=OF_ONE_PART)]
     parts += [str(model.dtype), str(model.device.type)]  # type: ignore[union-attr]
     parts += [model.config.to_json_string(), str(tokenizer.chat_template), json.dumps(tokenizer.get_vocab(), sort_keys=True)]  # type: ignore[union-attr, operator]
     parts += [version(name) for name in ("torch", "transformers", "lm-eval")]

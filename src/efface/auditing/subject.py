@@ -33,6 +33,11 @@ class Subject:
     said: dict[str, list[int]] = field(default_factory=dict, init=False, compare=False, repr=False)
     base_said: dict[str, list[int]] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def of_base(self) -> bool:
+        """Whether the model under test is the base itself."""
+        return self.other_base is self.model
+
     def base(self) -> AbstractContextManager[Any]:
         """The base model, for as long as the context lasts."""
         return nullcontext(self.other_base) if self.other_base is not None else teacher(self.model)  # type: ignore[arg-type]

@@ -1,9 +1,10 @@
 """``efface compare RUN RUN …``, ``efface compare --methods all MODEL CONCEPT``: a table and a plot, a point a run or method."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich import box
@@ -138,12 +139,21 @@ def _write(
 
     to.mkdir(parents=True, exist_ok=True)
     runs = {name: len(of) for name, of in audits.items()}
-    plain = {name: {key: value and asdict(value) for key, value in of.items()} for name, of in figures.items()}
+    plain = {name: {key: value and _finite(asdict(value)) for key, value in of.items()} for name, of in figures.items()}
     write_json(to / "compare.json", plain)
     write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\nLeft out: {why}.\n" for why in left_out))
     write_text(to / "compare.html", write_comparison(figures, runs, left_out))
     if not quietly:
         print(to / "compare.html")
+
+
+def _finite(figure: Any) -> Any:
+    """As JSON can hold it: a cost above all that was tried as ``"inf"``."""
+    if isinstance(figure, dict):
+        return {key: _finite(value) for key, value in figure.items()}
+    if isinstance(figure, tuple):
+        return [_finite(value) for value in figure]
+    return "inf" if figure == math.inf else figure
 
 
 def _names(runs: Sequence[Path]) -> list[str]:

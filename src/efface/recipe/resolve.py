@@ -126,9 +126,9 @@ INERT = (
     Inert(("train.steps",), lambda recipe: recipe.train.tokens is not None, "with train.tokens; say one of them"),
     Inert(_of("lora", "alpha", "dropout"), lambda recipe: recipe.lora.rank == 0, "with lora.rank 0; say a rank"),
     Inert(
-        _of("audit", "relearn_texts", "relearn_lr"),
-        lambda recipe: not recipe.audit.relearn_steps,
-        "without audit.relearn_steps; say them",
+        _of("audit", "relearn_texts", "relearn_steps", "relearn_lr"),
+        lambda recipe: not recipe.audit.attacks,
+        "without audit.attacks; say relearn, fast or all",
     ),
     Inert(("audit.endpoint_model",), lambda recipe: recipe.audit.endpoint is None, "without audit.endpoint; say it"),
 )

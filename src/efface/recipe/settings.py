@@ -198,11 +198,12 @@ class AuditSettings(Settings):
     samples: int = Field(8, ge=0, description="Sampled answers to each open question (leak@k); 0: only the greedy one.")
     judge: str | None = Field(None, description="Model that judges how the answers read (perplexity); None: the base.")
     depth: bool = Field(True, description="Probe what the layers still hold.")
-    relearn_steps: int = Field(
-        0, ge=0, description="Train for so many steps on a few of the concept's texts, ask again; 0: do not."
+    attacks: tuple[str, ...] = Field(
+        (), description="Attacks on both models: names (docs/attacks.md), fast, all, or Python files of your own (they are run)."
     )
-    relearn_texts: int = Field(10, gt=0, description="How many texts that are.")
-    relearn_lr: float = Field(2e-4, gt=0, description="Learning rate of that training.")
+    relearn_texts: int = Field(10, gt=0, description="Passages that the relearning attack trains on.")
+    relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
+    relearn_lr: float | None = Field(None, gt=0, description="Its learning rate; None: 1e-3, and 2e-4.")
     scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
@@ -210,8 +211,9 @@ class AuditSettings(Settings):
     endpoint_model: str = Field("default", description="Name of the model at that server.")
 
     def harmless(self) -> "AuditSettings":
-        """Without what runs code (task files, scorers) or sends something (a server): for settings that came with a folder."""
-        return self.model_copy(update={"task_folder": None, "endpoint": None, "scorers": ()})
+        """Without what runs code (task files, scorers, attacks) or sends something (a server), for settings from a folder."""
+        attacks = tuple(name for name in self.attacks if not name.endswith(".py"))
+        return self.model_copy(update={"task_folder": None, "endpoint": None, "scorers": (), "attacks": attacks})
 
     @model_validator(mode="after")
     def _endpoint_holds_no_secret(self) -> "AuditSettings":

@@ -13,6 +13,7 @@ from efface.auditing.statistics import LEAST
 from efface.concept.pack import Kind
 from efface.report.forms import forms as in_forms
 from efface.report.judged import summary
+from efface.report.recovery import curves
 from efface.report.table import Spread, neighbours
 
 BASE, ERASED, GREY = "#a9b4c0", "#c8553d", "#777777"
@@ -141,6 +142,37 @@ def depth(audit: Audit) -> Markup | None:
 
     panels = [panel("probe", "linear probe (dotted: shuffled)"), panel("lens", "logit lens"), panel("norm", "norm of the states")]
     return picture(panels, (10, 3), "what the layers hold")
+
+
+def recovery(audit: Audit) -> Markup | None:
+    """Accuracy on what was not taught against texts times steps, a line a training: grey the base, dashed the erased model."""
+    found = {of: points for of, points in curves(audit).items() if f"{points[0].key}/forget/acc_norm" in audit.erased.scores}
+    if not found:
+        return None
+
+    def draw(axes: Any) -> None:
+        scores, base = audit.erased.scores, audit.base.scores
+        for (name, variant, texts), line in found.items():
+            x = [point.cost for point in line]
+            axes.plot(
+                x,
+                [100 * scores[f"{point.key}/forget/acc_norm"].value for point in line],
+                marker="o",
+                markersize=4,
+                label=f"{name}, {variant}, {texts} texts",
+            )
+        first = next(iter(found.values()))[0].before.key
+        for side, colour, style, who in ((base, BASE, "-", "base"), (scores, ERASED, "--", "erased")):
+            if (score := side.get(f"{first}/forget/acc_norm")) is not None:
+                axes.axhline(100 * score.value, color=colour, linestyle=style, linewidth=1, label=who)
+                if score.low is not None and score.high is not None:
+                    axes.axhspan(100 * score.low, 100 * score.high, color=colour, alpha=0.12, linewidth=0)
+        axes.set_xscale("log")
+        axes.set_xlabel("texts × steps of training")
+        axes.set_ylabel("per cent right, not taught")
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+
+    return picture([draw], (9, 3.4), "what it takes to get it back")
 
 
 def losses(log: Sequence[Mapping[str, float]]) -> Markup | None:

@@ -70,7 +70,7 @@ def resampled(audit: Audit, figure: Derived, judged: Mapping[str, str]) -> Inter
         low, high = scores[0].low, scores[0].high
         return (low, high) if low is not None and high is not None and scores[0].units >= LEAST else None
     drawn = values(audit, figure, judged)
-    return None if drawn is None else _finite(ends(drawn, min(score.units for score in scores)))
+    return None if drawn is None else _known(drawn, min(score.units for score in scores))
 
 
 def resampled_mean(audits: Sequence[Audit], figure: Derived, judged: Sequence[Mapping[str, str]]) -> Interval | None:
@@ -85,11 +85,14 @@ def resampled_mean(audits: Sequence[Audit], figure: Derived, judged: Sequence[Ma
     if not known or len(known) < len(drawn):
         return None
     sides = [side for audit, of in zip(audits, judged, strict=True) for side in used(audit, figure, of)]
-    return _finite(ends(np.mean(known, axis=0), min(score.units for side in sides for score in side.values())))
+    return _known(np.mean(known, axis=0), min(score.units for side in sides for score in side.values()))
 
 
-def _finite(interval: Interval) -> Interval | None:
-    return interval if all(map(math.isfinite, interval)) else None
+def _known(drawn: np.ndarray, groups: int) -> Interval | None:
+    """None where an end lies beyond the draws in which the figure exists; it may be infinite in those where it does."""
+    interval = ends(drawn, groups)
+    beyond = np.isnan(drawn).any() and not all(map(math.isfinite, interval))
+    return None if beyond else interval
 
 
 def values(audit: Audit, figure: Derived, judged: Mapping[str, str]) -> np.ndarray | None:

@@ -7,6 +7,7 @@ from efface.auditing.scores import Audit
 from efface.concept.pack import Kind
 from efface.report.forms import form_key, worst_form, worst_spoken
 from efface.report.intervals import Derived, Interval, Redrawn, resampled
+from efface.report.recovery import back, cost
 
 
 def gone(audit: Audit, metric: str | None = None) -> float | None:
@@ -44,16 +45,6 @@ def recognised(audit: Audit) -> float | None:
     """Of the nats that the concept's questions tell the base about its own answers the share that they tell the erased model."""
     key = "recognised/forget/nats"
     return kept(audit, key) if key in audit.base.scores and audit.base.scores[key].value > 0 else None
-
-
-def back(audit: Audit) -> float | None:
-    """Share of the lost forget accuracy that relearning brings back; None where nothing was lost or it was not measured."""
-    key = form_key(audit, "bare", "forget")
-    relearned = audit.erased.scores.get(key.replace("choice/", "relearned/"))
-    if relearned is None or key not in audit.base.scores or key not in audit.erased.scores:
-        return None
-    lost = audit.base.scores[key].value - audit.erased.scores[key].value
-    return (relearned.value - audit.erased.scores[key].value) / lost if lost > 0 else None
 
 
 def fluency(audit: Audit) -> float | None:
@@ -120,7 +111,12 @@ JUDGED: dict[str, Judged] = {
         "Share of the concept's names and topics that the model explains with words of the concept.",
     ),
     "concept words": Judged(lambda audit: own(audit, "said/forget/concept_words")),
-    "back": Judged(back, "max_back", "Share of the lost accuracy that relearning brings back (audit.relearn_steps)."),
+    "back": Judged(
+        back, "max_back", "Largest share of the lost accuracy that training on a few texts brings back (audit.attacks)."
+    ),
+    "cost": Judged(
+        cost, "min_cost", "Fewest examples times steps of training that bring half of what was lost back (audit.attacks)."
+    ),
     "neighbours": Judged(
         lambda audit: kept(audit, accuracy(audit, "neighbour")),
         "min_neighbours",

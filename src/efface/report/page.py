@@ -10,8 +10,9 @@ from efface.auditing.files import write_text
 from efface.auditing.scores import Audit, Said
 from efface.recipe.record import RunRecord
 from efface.report import charts, forms
-from efface.report.table import Spread, figure, rows, show, significance
-from efface.report.verdict import verdict
+from efface.report.recovery import attack_rows
+from efface.report.table import Spread, figure, rows, share, show, significance
+from efface.report.verdict import recovered, verdict
 
 MOST = 6  # answers of each kind
 
@@ -43,6 +44,10 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
         "asked": forms.table(audit),
         "leaks": forms.leaks(audit),
         "forms": charts.forms(audit),
+        "attacks": list(attack_rows(audit)),
+        "recovered": recovered(audit),
+        "recovery": charts.recovery(audit),
+        "share": share,
         "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=False)),
         "telling": telling(audit),
         "goals": charts.goals(audit),

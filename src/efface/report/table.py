@@ -1,5 +1,6 @@
 """The rows that terminal, page and model card share: what was measured, base beside erased."""
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -97,6 +98,11 @@ def show(score: Score | None, percent: bool) -> str:
     return f"{value} [{low}, {high}]"
 
 
+def share(score: Score | None) -> str:
+    """Per cent as a whole number; a dash for what was not measured."""
+    return "–" if score is None else f"{100 * score.value:.0f}"
+
+
 def _digits(value: float, digits: int) -> str:
     if abs(value) < 1:
         return f"{value:.3f}"
@@ -124,7 +130,9 @@ class Spread:
 
 
 def figure(value: float) -> str:
-    """Two decimals, or an exponent for what has no bounds: ``0.78``, ``1.4e+03``."""
+    """Two decimals, or an exponent for what has no bounds: ``0.78``, ``1.4e+03``; ``∞`` for a cost above all that was tried."""
+    if math.isinf(value):
+        return "∞"
     return f"{value:.2f}" if abs(value) < 1000 else f"{value:.1e}"
 
 

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from efface.auditing.scores import Audit
 from efface.report import forms
-from efface.report.table import rows, show, significance
-from efface.report.verdict import verdict
+from efface.report.recovery import attack_rows
+from efface.report.table import rows, share, show, significance
+from efface.report.verdict import recovered, verdict
 
 
 def print_audit(audit: Audit, title: str) -> None:
@@ -31,6 +32,7 @@ def print_audit(audit: Audit, title: str) -> None:
         table.add_section()
     Console().print(table)
     print_forms(audit)
+    print_attacks(audit)
 
 
 def print_forms(audit: Audit) -> None:
@@ -48,4 +50,22 @@ def print_forms(audit: Audit) -> None:
             shown += ["" if base is None else f"{100 * base.value:.0f}"]
             shown += ["" if erased is None else f"{100 * erased.value:.0f}{'*' if judges else ' '}"]
         table.add_row(how, *shown)
+    Console().print(table)
+
+
+def print_attacks(audit: Audit) -> None:
+    """Every attack at its longest: what it cost, and what came back. Fits 80 columns."""
+    if not (rows := list(attack_rows(audit))):
+        return
+    caption = f"Per cent right: base, erased > attacked. {recovered(audit)}".rstrip()
+    table = Table(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    for column in ("attack", "texts x steps", "s", "choice", "open", "general"):
+        table.add_column(column, justify="left" if column == "attack" else "right", no_wrap=column != "attack")
+    for row in rows:
+        shown = [
+            f"{share(base)},{share(before)}>{share(after)}"
+            for base, before, after, _ in (row.scores[name] for name in ("choice", "speech", "general"))
+        ]
+        cost = f"{row.point.texts} x {row.point.steps}" if row.point.texts else ""
+        table.add_row(escape(f"{row.point.name}, {row.point.variant}"), cost, f"{row.seconds:.0f}", *shown)
     Console().print(table)

@@ -1,10 +1,13 @@
-"""The sentence that stands above all figures."""
+"""The sentence that stands above all figures, and the one above the attacks."""
+
+import math
 
 from efface.auditing.forms import FORMS
 from efface.auditing.scores import Audit
 from efface.report.forms import bare_only, how_spoken, worst_form
 from efface.report.intervals import Interval
 from efface.report.judged import intervals, own, spoken_worst, summary
+from efface.report.recovery import most_tried
 
 REPEATED = "answers/forget/repeated_4grams"
 
@@ -27,6 +30,27 @@ def verdict(audit: Audit) -> str:
         for of, (missing, says) in parts.items()
     ]
     return "; ".join([*said, _answers(audit, found["answers ppl"], between["answers ppl"])]) + "."
+
+
+def recovered(audit: Audit) -> str:
+    """What it costs to get half of what was lost back, and how much comes back at most; nothing where no attack trained."""
+    if not (most := most_tried(audit)):
+        return ""
+    found, between = summary(audit), intervals(audit)
+    if found["cost"] is None:
+        says = "Nothing was lost that an attack could bring back, or no attack left the model usable"
+    elif math.isinf(found["cost"]):
+        says = f"No training of up to {most} texts × steps brought half of what was lost back"
+    else:
+        says = f"Half of what was lost is back after {_cost(found['cost'], between['cost'], most)}"
+    if (back := found["back"]) is not None:
+        says += f"; at most {_around(back, between['back'])} of the lost accuracy in choice questions came back"
+    return f"{says}. Asked was what stands in none of the attacker's texts."
+
+
+def _cost(value: float, ends: Interval | None, most: int) -> str:
+    around = f" [{ends[0]:.0f}, {f'more than {most}' if math.isinf(ends[1]) else f'{ends[1]:.0f}'}]" if ends else ""
+    return f"{value:.0f}{around} texts × steps of training"
 
 
 def _around(value: float, ends: Interval | None) -> str:

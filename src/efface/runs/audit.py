@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from efface.attacks.relearning import ATTACKS
+from efface.attacks.named import attack_scorers
 from efface.auditing.files import read_json, write_json
 from efface.auditing.pair import Pair, audit_pair
 from efface.auditing.scores import Audit
@@ -48,6 +48,7 @@ def audit(
         record = run.record
         pack, settings = Concept.load(record.recipe.concept), settings or record.recipe.audit.harmless()
         _require_place(to, what, pack, split)
+        attacks = attack_scorers(settings, pack, split)
         loaded, hashes = run.load_hashed(trust_remote_code=trust_remote_code)
         pair, loaded_record = Pair(loaded, hashes={**record.hashes, **hashes, "concept": pack.digest}), record
     else:
@@ -55,8 +56,9 @@ def audit(
             raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
         pack, loaded_record = Concept.load(concept), None
         _require_place(to, what, pack, split)
+        attacks = attack_scorers(settings or AuditSettings(), pack, split)
         pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
-    measured = audit_pair(pair, pack, split, settings, ATTACKS)
+    measured = audit_pair(pair, pack, split, settings, attacks)
     if loaded_record is None:
         measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
     if to is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from efface.attacks.relearning import ATTACKS
+from efface.attacks.named import attack_scorers
 from efface.auditing.files import write_json
 from efface.auditing.pair import Pair, audit_pair, check
 from efface.concept.find import concept_names
@@ -79,8 +79,8 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     concept = Concept.load(recipe.concept)
     check(recipe.audit, concept)
     limit()
-    if processes() > 1 and recipe.audit.relearn_steps:
-        raise InputError("audit.relearn_steps: one process relearns; leave it to 'efface audit RUN --relearn-steps N' afterwards")
+    if attack_scorers(recipe.audit, concept, split) and processes() > 1:
+        raise InputError("audit.attacks: one process attacks; leave it to 'efface audit RUN --attacks …' afterwards")
     make_method(recipe)
     loaded = load_model(recipe)
     look_ahead(recipe, concept, loaded)
@@ -157,7 +157,8 @@ class _Job:
     def audit(self, model: Loaded) -> Loaded:
         """What base and erased model are measured to be."""
         hashes = {**self.hashes, "adapter": weights_hash(model.model)}
-        measured = audit_pair(Pair(model, hashes=hashes), self.concept, self.split, self.recipe.audit, ATTACKS)
+        attacks = attack_scorers(self.recipe.audit, self.concept, self.split)
+        measured = audit_pair(Pair(model, hashes=hashes), self.concept, self.split, self.recipe.audit, attacks)
         write_json(self.folder / "audit.json", measured)
         return model
 

@@ -18,7 +18,7 @@ from efface.lm.states import output_head
 @torch.no_grad()
 def score_drift(subject: Subject) -> dict[str, Score]:
     """``drift/{corpus}/kl``: mean over texts of the mean KL(base || model) per token, in nats; left out for the base itself."""
-    if subject.other_base is subject.model:
+    if subject.of_base:
         return {}
     scores = {}
     for corpus in ("retain", "forget"):

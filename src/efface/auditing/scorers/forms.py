@@ -44,12 +44,13 @@ def score_forms(subject: Subject) -> dict[str, Score]:
         found = log_likelihoods(subject.model, rows, tokenizer.pad_token_id)
         for kind, of in asked.items():
             if of:
-                scores |= _figures(f"form/{form}/{kind}", of, found[: len(of)], lettered=form == "letters")
+                scores |= figures(f"form/{form}/{kind}", of, found[: len(of)], lettered=form == "letters")
                 found = found[len(of) :]
     return scores
 
 
-def _figures(key: str, questions: list[Question], found: list[list[float]], lettered: bool) -> dict[str, Score]:
+def figures(key: str, questions: list[Question], found: list[list[float]], lettered: bool) -> dict[str, Score]:
+    """``{key}/acc``, ``acc_norm`` and ``probability`` of questions, from the log-likelihoods of their choices."""
     guessing, groups, likelihoods = chance(questions), alike(questions), [np.array(values) for values in found]
     lengths = [np.array([1.0 if lettered else len(choice) for choice in question.choices]) for question in questions]
     right = [question.answer for question in questions]
