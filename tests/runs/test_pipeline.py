@@ -99,7 +99,8 @@ def test_a_pack_without_questions_is_measured_on_its_texts(job: dict[str, Any], 
     pack.mkdir()
     write_pack(pack, questions=[], open_questions=[])
     scores = erase(**{**job, "concept": str(pack)}).audit.erased.scores
-    assert set(scores) == {"perplexity/forget/held_out", "perplexity/retain/held_out", "drift/retain/kl", "drift/forget/kl"}
+    of_texts = {"perplexity/forget/held_out", "perplexity/retain/held_out", "drift/retain/kl", "drift/forget/kl"}
+    assert set(scores) == {*of_texts, "said/forget/defined"}
 
 
 def test_a_held_out_text_that_is_too_short_is_said_before_any_work(job: dict[str, Any], tmp_path: Path) -> None:
