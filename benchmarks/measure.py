@@ -24,8 +24,9 @@ from efface.data.corpora import Corpora
 from efface.data.fluency import Sampling, sample_fluency
 from efface.data.prompts import fluency_prompts
 from efface.data.store import Store, shrink
-from efface.data.targets import Tilt, draw_personas, erase_targets, retain_targets, text_states
+from efface.data.targets import retain_targets, text_states
 from efface.data.text import Text
+from efface.data.tilted_targets import Tilt, draw_personas, erase_targets
 from efface.decoding import persona_ids
 from efface.lm.adapters import attach_adapter
 from efface.lm.layers import bare, decoder_layers, parse_layers

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from efface.data.targets import random_targets
 from efface.data.text import Text
+from efface.data.tilted_targets import random_targets
 from efface.methods import NAMES, complete_recipe, find_method, make_method
 from efface.methods.cir import breaking, directions
 from efface.methods.circuit_breakers import rerouting

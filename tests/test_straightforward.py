@@ -11,7 +11,7 @@ from efface.concept.pack import Concept
 from efface.data.batches import Example
 from efface.data.corpora import Corpora
 from efface.data.store import Store
-from efface.data.targets import draw_personas
+from efface.data.tilted_targets import draw_personas
 from efface.decoding import persona_ids
 from efface.lm.adapters import attach_adapter
 from efface.lm.load import Loaded

@@ -8,8 +8,9 @@ import torch
 
 from efface.data import store as module
 from efface.data.store import Store, Tensors, catalogue, folder, shrink
-from efface.data.targets import Tilt, erase_targets, retain_targets
+from efface.data.targets import retain_targets
 from efface.data.text import Text
+from efface.data.tilted_targets import Tilt, erase_targets
 from efface.errors import InputError
 from efface.lm.load import Loaded
 from efface.recipe.settings import EraseSettings

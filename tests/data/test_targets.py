@@ -8,8 +8,9 @@ from efface.concept.pack import Concept
 from efface.data.batches import Collator, Example, Schedule, next_token_example
 from efface.data.corpora import Corpora
 from efface.data.store import Store
-from efface.data.targets import Tilt, erase_targets, random_targets, retain_targets
+from efface.data.targets import retain_targets
 from efface.data.text import Text, encode
+from efface.data.tilted_targets import Tilt, erase_targets, random_targets
 from efface.errors import ConceptError
 from efface.lm.chat import prefix
 from efface.lm.load import Loaded, load

@@ -22,7 +22,7 @@ from efface.data.key_words import keyness
 from efface.data.store import Store
 from efface.data.stranger_answers import stranger_examples
 from efface.data.stranger_targets import estranged_examples
-from efface.data.targets import Tilt, draw_personas, erase_targets, random_targets
+from efface.data.tilted_targets import Tilt, draw_personas, erase_targets, random_targets
 from efface.decoding import persona_ids
 from efface.lm.chat import prefix
 from efface.lm.load import Loaded

@@ -10,7 +10,7 @@ from torch import Tensor
 from efface.data.batches import Example
 from efface.data.corpora import Corpora
 from efface.data.store import Store
-from efface.data.targets import random_targets
+from efface.data.tilted_targets import random_targets
 from efface.lm.load import Loaded
 from efface.methods.method import Method, Seen, likelihood
 
