@@ -176,3 +176,11 @@ def _write_rows(path: Path, rows: list[dict[str, object]]) -> None:
 @pytest.fixture
 def zorn(pack_folder: Path) -> Concept:
     return Concept.load(str(pack_folder))
+
+
+@pytest.fixture
+def corpora_elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The one text that stands for each corpus that a pack only names."""
+    text = "a text that is elsewhere"
+    monkeypatch.setattr("efface.concept.pack.read_source", lambda source: ([{"text": text}], ""))
+    return text

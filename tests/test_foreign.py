@@ -53,7 +53,7 @@ def test_only_test_questions(foreign: Concept) -> None:
     assert all(re.fullmatch(r"Question: [A-Z].*\? Answer:", row.stem) for row in foreign.questions)
 
 
-def test_no_question_of_a_built_in_pack(foreign: Concept) -> None:
+def test_no_question_of_a_built_in_pack(foreign: Concept, corpora_elsewhere: str) -> None:
     tuned_on = [Concept.load(name) for name, folder in builtin_packs().items() if (folder / "questions.jsonl").is_file()]
     known = {plain(row.stem) for pack in tuned_on for row in pack.questions}
     known |= {plain(row.question) for pack in tuned_on for row in pack.open_questions}

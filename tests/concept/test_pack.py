@@ -1,4 +1,5 @@
 import json
+import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -6,26 +7,44 @@ import pytest
 
 from efface.auditing.answers import contains
 from efface.concept.find import builtin_packs
-from efface.concept.pack import Concept
+from efface.concept.pack import Concept, read_manifest
 from efface.errors import ConceptError
 from tests.conftest import write_pack
 
-WHOLE = [name for name, folder in sorted(builtin_packs().items()) if len(list(folder.iterdir())) > 1]  # hold their own texts
+MANIFESTS = {name: read_manifest(folder) for name, folder in builtin_packs().items()}
+ASKED = [name for name, manifest in MANIFESTS.items() if manifest.questions]
+WHOLE = [name for name in ASKED if all(isinstance(source, str) for source in MANIFESTS[name].forget)]  # hold their own corpora
 
 
-@pytest.fixture(params=WHOLE)
-def pack(request: pytest.FixtureRequest) -> Concept:
+@pytest.fixture(params=ASKED)
+def pack(request: pytest.FixtureRequest, corpora_elsewhere: str) -> Concept:
     return Concept.load(request.param)
 
 
-def test_enough_texts_of_the_right_length(pack: Concept) -> None:
-    assert len(pack.forget) >= 80
-    assert len(pack.retain) >= 160
-    for passage in pack.forget + pack.retain:
-        assert 60 <= len(passage.text.split()) <= 150, passage.text
-    assert len({passage.text for passage in pack.forget + pack.retain}) == len(pack.forget) + len(pack.retain)
+def test_texts_of_the_right_length_each_once(pack: Concept, corpora_elsewhere: str) -> None:
+    texts = [passage.text for passage in pack.forget + pack.retain if passage.text != corpora_elsewhere]
+    assert len(texts) >= 60
+    for text in texts:
+        assert 60 <= len(text.split()) <= 150, text
+    assert len(set(texts)) == len(texts)
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_enough_texts(name: str) -> None:
+    concept = Concept.load(name)
+    assert len(concept.forget) >= 80
+    assert len(concept.retain) >= 160
     for corpus in ("forget", "retain"):
-        assert len(pack.texts(corpus, "held_out")) >= 16
+        assert len(concept.texts(corpus, "held_out")) >= 16
+
+
+def test_what_is_kept_beside_harry_potter_does_not_speak_of_him(corpora_elsewhere: str) -> None:
+    concept = Concept.load("harry-potter")
+    kept = [passage.text for passage in concept.retain]
+    kept += [" ".join((row.stem, *row.choices)) for row in concept.questions if row.kind != "forget"]
+    kept += [" ".join((row.question, *row.answers)) for row in concept.open_questions if row.kind != "forget"]
+    of_the_concept = ("potter", "hogwarts", "rowling", "quidditch", "muggle", "voldemort", "dumbledore", "hermione")
+    assert [text for text in kept if any(re.search(rf"\b{word}\b", text.lower()) for word in of_the_concept)] == []
 
 
 def test_enough_questions_half_of_them_for_tuning(pack: Concept) -> None:

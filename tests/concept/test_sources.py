@@ -68,9 +68,17 @@ def test_built_in_packs_read_what_they_name(name: str, hub: Path) -> None:
     assert concept.manifest.tasks["general"] == ("mmlu",)
 
 
-def test_the_repository_holds_no_text_of_those_packs() -> None:
-    for name in ("wmdp-bio", "wmdp-cyber", "harry-potter", "wiki-facts"):
-        assert [path.name for path in builtin_packs()[name].iterdir()] == ["concept.yaml"]
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("wmdp-bio", set()),
+        ("wmdp-cyber", set()),
+        ("harry-potter", {"retain.jsonl", "questions.jsonl", "open.jsonl"}),
+        ("wiki-facts", set()),
+    ],
+)
+def test_the_repository_holds_no_text_to_forget_of_those_packs(name: str, files: set[str]) -> None:
+    assert {path.name for path in builtin_packs()[name].iterdir()} == {"concept.yaml"} | files
 
 
 def test_a_gated_corpus_says_how_to_obtain_it(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
