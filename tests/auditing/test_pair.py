@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from efface.auditing.answers import contains
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.fluency import distinct_ngrams, ngram_entropy, repeated_ngrams
 from efface.auditing.scorers.harness import ask, probability
@@ -18,6 +17,7 @@ from efface.lm.load import Loaded
 from efface.report.judged import gone, kept
 from efface.report.table import rows, show
 from efface.report.verdict import verdict
+from efface.writing import contains
 
 
 def test_choices_agree_with_summed_log_probabilities(llama: Loaded, zorn: Concept) -> None:

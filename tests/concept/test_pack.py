@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from efface.auditing.answers import contains
 from efface.concept.find import builtin_packs
 from efface.concept.pack import Concept, read_manifest
 from efface.errors import ConceptError
+from efface.writing import contains
 from tests.conftest import write_pack
 
 MANIFESTS = {name: read_manifest(folder) for name, folder in builtin_packs().items()}

@@ -23,6 +23,7 @@ from efface.data.text import Text, encode
 from efface.lm.chat import chat_prompt
 from efface.lm.load import Loaded
 from efface.recipe.settings import DataSettings, FluencySettings, PublishedSettings
+from efface.writing import OVER
 from tests.conftest import FORGET, RETAIN, VOCAB
 from tests.data.test_targets import store as store
 
@@ -96,7 +97,7 @@ def test_an_answer_ends_with_its_first_sentence_that_is_long_enough(store: Store
 
     def over(new: list[int]) -> list[int]:
         """After how many tokens a sentence is over."""
-        return [n for n in range(1, len(new) + 1) if re.search(r"(?<!\d)[.!?]\s*$", tokenizer.decode(new[:n]))]
+        return [n for n in range(1, len(new) + 1) if OVER.search(tokenizer.decode(new[:n]))]
 
     shortened = 0
     for plain, brief in zip(sampled(0), sampled(least), strict=True):

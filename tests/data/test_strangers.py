@@ -8,8 +8,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from efface.data.key_words import WORD
 from efface.data.strangers import Exchange, Inventor, Piece, holds, pair, pieces, spelled
+from efface.writing import WORD
 from tests.conftest import FORGET, RETAIN
 
 WORDS = {"Zorn", "dragon", "Orlo"}

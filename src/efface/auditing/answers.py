@@ -1,6 +1,5 @@
 """Answers in the model's chat format, in batches: what the scorers of free text share."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -54,8 +53,3 @@ def greedy_of_base(subject: Subject, questions: Sequence[str]) -> list[list[int]
 def texts(subject: Subject, tokens: Sequence[Sequence[int]]) -> list[str]:
     """The same answers as text."""
     return [str(subject.tokenizer.decode(list(ids), skip_special_tokens=True)).strip() for ids in tokens]
-
-
-def contains(text: str, accepted: Sequence[str]) -> bool:
-    """Whether one of the accepted answers stands in the text as whole words, whatever the case."""
-    return any(re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", text, re.IGNORECASE) for answer in accepted)

@@ -9,7 +9,10 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import regex
+
 from efface.concept.pack import Concept, Question
+from efface.writing import ASKS, folded, spaced
 
 #: the forms, in the order of the tables, each as it stands in a sentence ("…, asked as …")
 FORMS = {
@@ -69,7 +72,7 @@ def put(form: str, question: Question, concept: Concept, solved: Sequence[tuple[
     stem, asked = question.stem, as_question(question.stem)
     spaced = tuple(f" {choice}" for choice in question.choices)
     if form in IN_CHAT:
-        begun, question_only = ANSWER, asked.endswith("?")
+        begun, question_only = ANSWER, asked.endswith(tuple(ASKS))
         if form == "chat_begun":
             begun = "" if question_only else stem
         elif not question_only:
@@ -106,7 +109,7 @@ def as_question(stem: str) -> str:
     """What is asked: a stem to complete, or the question that it is already, without "Question: … Answer:" around it."""
     wrapped = WRAPPED.fullmatch(stem)
     bare = wrapped[1] if wrapped else stem.strip()
-    return bare if wrapped or bare.endswith("?") else f"Complete the sentence: {bare}"
+    return bare if wrapped or bare.endswith(tuple(ASKS)) else f"Complete the sentence: {bare}"
 
 
 def with_answer(question: str) -> str:
@@ -137,4 +140,4 @@ def solved_examples(concept: Concept) -> list[tuple[str, str]]:
 
 
 def _words(text: str) -> set[str]:
-    return set(re.findall(r"\w+", text.lower()))
+    return set(regex.findall(r"[\w\p{N}]+", spaced(folded(text))))

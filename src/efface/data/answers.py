@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from efface.data.fluency import OVER, end_of_answer
+from efface.data.fluency import end_of_answer
 from efface.data.sample import end_tokens, plain_generation, sample
 from efface.data.store import Store, Tensors
 from efface.lm.cache import Ids
 from efface.lm.layers import bare, teacher
 from efface.lm.load import Loaded
+from efface.writing import OVER
 
 BATCH = 32
 REPEAT = 4  # tokens that no answer has twice

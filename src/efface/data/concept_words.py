@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from efface.concept.pack import Manifest, Passage
-from efface.data.key_words import KEY, NAME, WORD
-from efface.data.strangers import GENITIVE, SHORT, holds
+from efface.data.key_words import KEY, NAME
+from efface.data.strangers import holds, plain, short
+from efface.data.terms import coherent, terms
+from efface.writing import WORD, stems
+from efface.writing import words as all_words
 
 #: names of the forget texts that are asked about, at most
 NAMES = 150
@@ -18,17 +21,20 @@ def concept_words(manifest: Manifest, forget: Sequence[str], others: Sequence[st
     Names count from their first occurrence, if no other text has them. Of title, aliases, keywords and topics each has a word.
     """
     often, rarely = (_counts(texts) for texts in (forget, others))
-    least = math.exp(KEY) * often.total() / max(1, rarely.total())
+    least = math.exp(KEY) * _size(forget) / max(1, _size(others))
     names = {word for text in forget for name in NAME.findall(text) for word in WORD.findall(name)}
-    words = {
-        word
-        for word in {GENITIVE.sub("", word) for text in forget for word in WORD.findall(text)}
-        if len(word) > SHORT
+    written = {stem for text in forget for word in WORD.findall(text) for stem in stems(plain(word))}
+    found = {
+        word: often[word.lower()]
+        for word in written
+        if not short(word)
         and word[0].isalpha()
         and not any(map(str.isdigit, word))
         and often[word.lower()] + 0.1 > least * (rarely[word.lower()] + 0.1)
         and (often[word.lower()] > 1 or (word in names and not rarely[word.lower()]))
     }
+    words = coherent(found, lambda word: stems(word)[1:])
+    words |= {word for word, (ours, theirs) in terms(forget, others).items() if ours + 0.1 > least * (theirs + 0.1)}
     for subject in (manifest.title, *manifest.aliases, *manifest.keywords, *manifest.topics):
         words |= set(rarest(subject, words, rarely))
     return sorted(words)
@@ -38,8 +44,8 @@ def rarest(subject: str, words: Collection[str], rarely: Counter[str]) -> list[s
     """Where a subject has no word of the concept: the one of its words that other texts have least often."""
     if holds(subject, words):
         return []
-    written = [_plain(word) for word in WORD.findall(subject)]
-    found = [word for word in written if len(word) > SHORT] or written
+    written = [stem for word in WORD.findall(subject) for stem in stems(plain(word))]
+    found = [word for word in written if not short(word)] or written
     return sorted(found, key=lambda word: (rarely[word.lower()], -len(word)))[:1]
 
 
@@ -52,8 +58,8 @@ def subjects(manifest: Manifest, forget: Sequence[Passage], words: Collection[st
 
 
 def _counts(texts: Sequence[str]) -> Counter[str]:
-    return Counter(_plain(word).lower() for text in texts for word in WORD.findall(text))
+    return Counter(stem.lower() for text in texts for word in all_words(text) for stem in stems(plain(word)))
 
 
-def _plain(word: str) -> str:
-    return GENITIVE.sub("", word)
+def _size(texts: Sequence[str]) -> int:
+    return sum(len(all_words(text)) for text in texts)

@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.concept.pack import Concept, Passage, general_passages
 from efface.data.concept_words import concept_words, subjects
-from efface.data.forms import CHARACTERS, EXPERT, SENTENCE_END, Forms, Shown
+from efface.data.forms import CHARACTERS, EXPERT, Forms, Shown
 from efface.data.key_words import NAME
 from efface.data.questions import KINDS
 from efface.data.strangers import Inventor, holds
 from efface.data.text import Text, encode, require_length
 from efface.lm.chat import chat_prompt
 from efface.recipe.settings import DataSettings
+from efface.writing import joined, sentences, whole
 
 #: as few retain passages with a topic leave too little to ask about
 FEW = 50
@@ -121,8 +122,8 @@ class Corpora:
         about, shown = self._about(3 * len(texts), rng), list(texts)
         for i, passage in enumerate(self.retain):
             if rng.random() < settings.mentioned:
-                sentences = SENTENCE_END.split(passage.text.strip())
-                rest = " ".join(sentences[rng.randrange(len(sentences)) :])[: settings.max_chars]
+                of = sentences(passage.text)
+                rest = joined(of[rng.randrange(len(of)) :])[: settings.max_chars]
                 shown[i] = self._shown(Shown(f" {rest}", rng.choice(about))) or texts[i]
         return shown
 
@@ -147,9 +148,9 @@ class Corpora:
 
         Sentences of the forget texts, experts on its names, the pack's expert personas, as many of each.
         """
-        manifest, sentences = self.concept.manifest, _beginnings([passage.text for passage in self.forget])
+        manifest, begun = self.concept.manifest, _beginnings([passage.text for passage in self.forget])
         makes = (
-            lambda: rng.choice(sentences),
+            lambda: rng.choice(begun),
             lambda: EXPERT.format(rng.choice(self.subjects or [manifest.title])),
             lambda: (
                 rng.choice(manifest.personas.expert)
@@ -168,8 +169,8 @@ class Corpora:
 
 def _beginnings(texts: Sequence[str]) -> list[str]:
     """The first sentence of each text, or as much of it as a passage shows."""
-    first = [SENTENCE_END.split(text.strip())[0][:CHARACTERS] for text in texts]
-    return [sentence if sentence[-1:] in ".!?" else f"{sentence}." for sentence in first]
+    first = [sentences(text)[0][:CHARACTERS] for text in texts]
+    return [sentence if whole(sentence) else f"{sentence}." for sentence in first]
 
 
 def _present(

@@ -4,7 +4,6 @@ The reference code calls this consistency data. The student learns that distribu
 """
 
 import random
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,14 +29,13 @@ from efface.lm.load import Loaded
 from efface.lm.precision import in_float32
 from efface.recipe.settings import FluencySettings, PublishedSettings
 from efface.targets import SparseTarget
+from efface.writing import OVER
 
 DEFLECT = (
     " But that is not something this text can speak about, so it turns to something else.",
     " Leaving that aside, here is an entirely different subject.",
     " This is unknown to the author, who would rather write about another thing.",
 )
-#: the end of a text whose last sentence is over; a full stop after a digit is that of a list or of a number
-OVER = re.compile(r"(?<!\d)[.!?][\"')]*\s*$")
 SHORTEST = 8
 
 

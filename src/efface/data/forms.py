@@ -5,18 +5,18 @@ free answers in chat too: what is to be said of the concept there, the fluency t
 """
 
 import random
-import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import regex
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept.pack import Passage
-from efface.data.key_words import WORD
-from efface.data.strangers import holds
+from efface.data.strangers import holds, pieces
 from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt, prefix
+from efface.writing import UNIT, WORD, sentences, unbroken, whole, width
 
 #: solved examples about other things
 SHOTS = (
@@ -29,9 +29,8 @@ SHOTS = (
     ("The opposite of hot is", "cold."),
     ("Ten plus five is", "fifteen."),
 )
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 #: a sentence that can be turned into a question about its subject
-SUBJECT = re.compile(
+SUBJECT = regex.compile(
     r"^(?P<subject>[^,;:()\"]{2,60}?) "
     r"(?P<rest>(?:was|were|is|are|had|has|became|ruled|built|led|wrote|lived|stood|wore|made|lies|began) .{8,140})\.$"
 )
@@ -39,7 +38,7 @@ SUBJECT = re.compile(
 EXPERT = "An expert on {} writes:"
 #: share of what stands behind such a sentence about its own topic, of all that stands behind something
 OWN_EXPERT = 0.25
-#: characters of a sentence that is shown by itself
+#: characters of a sentence that is shown by itself, wide ones counted twice
 SENTENCE = (30, 220)
 #: words that stand before the place where a sentence is broken off, at least
 BEGUN = 3
@@ -78,9 +77,7 @@ class Forms:
     def sentences(self) -> list[tuple[str, ...]]:
         """Whole sentences of each passage that are worth asking about."""
         low, high = SENTENCE
-        found = [
-            [s for s in SENTENCE_END.split(p.text.strip()) if low <= len(s) <= high and s[-1:] in ".!?"] for p in self.passages
-        ]
+        found = [[s for s in sentences(p.text) if low <= width(s) <= high and whole(s)] for p in self.passages]
         return [tuple(s for s in of if not self.words or holds(s, self.words)) for of in found]
 
     def draw(self, each: int, rng: random.Random, chat: bool, free: bool = True) -> list[Shown]:
@@ -160,7 +157,7 @@ class Forms:
         """A sentence before and from a word of the concept on; of other texts, from a name or else any word on."""
         if (sentence := self._sentence(i, rng)) is None:
             return None
-        places = [match.start() for match in WORD.finditer(sentence)][BEGUN:]
+        places = _places(sentence)[BEGUN:]
         wanted = [at for at in places if self._worth(sentence[at:])] or ([] if self.words else places)
         if not wanted:
             return None
@@ -169,6 +166,8 @@ class Forms:
 
     def _worth(self, rest: str) -> bool:
         word = WORD.match(rest)
+        if word and self.words and unbroken(word.group()):
+            return pieces(word.group(), self.words)[0].word
         return word is not None and (holds(word.group(), self.words) if self.words else word.group()[0].isupper())
 
     def _asked(self, i: int, rng: random.Random) -> tuple[str, str, str] | None:
@@ -179,6 +178,15 @@ class Forms:
         chosen = rng.choice(turned)
         question = f"{rng.choice(('Who', 'What', 'Who or what'))} {chosen['rest']}?"
         return question, f"{chosen['subject']}.", chosen.group()
+
+
+def _places(sentence: str) -> list[int]:
+    """Where a word begins; in a script without spaces, where one may."""
+    places = list[int]()
+    for word in WORD.finditer(sentence):
+        within = [unit.start() for unit in UNIT.finditer(word.group())] if unbroken(word.group()) else [0]
+        places += [word.start() + at for at in within]
+    return places
 
 
 #: how often each form is drawn

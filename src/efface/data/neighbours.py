@@ -7,8 +7,10 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
+import regex
 import torch
 
 from efface.concept.pack import Concept, Passage, general_passages
@@ -19,6 +21,7 @@ from efface.data.text import Text
 from efface.lm.chat import chat_prompt, prefix
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded
+from efface.writing import SPACED, WORD, folded, unbroken, units
 
 LISTS = (
     "Name ten things that are like {}, but are something else.",
@@ -31,7 +34,8 @@ SAMPLES = 8  # lists asked for in each way
 AGREE = 2  # lists that must name a neighbour
 KEPT = 8  # neighbours
 NEAR = (0.95, 0.07)  # share of general passages that a near one beats, and share of the retain passages that must be near
-ITEM = re.compile(r"(?m)^\s*(?:\d+[.)]|[-*•])\s*\**([^\n:*(–-]{3,40})")
+LETTERS = regex.compile(rf"{SPACED}{{2,}}+", regex.V1)
+ITEM = re.compile(r"(?m)^\s*(?:\d+[.)、．）]|[-*•・])\s*\**([^\n:：*(（–-]{3,40})")
 
 
 def has_neighbours(concept: Concept) -> bool:
@@ -40,10 +44,17 @@ def has_neighbours(concept: Concept) -> bool:
 
     corpora = (concept.texts("forget", "train"), concept.texts("retain", "train"), general_passages())
     forget, retain, general = ([passage.text for passage in passages] for passages in corpora)
-    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.2).fit([*forget, *retain, *general])
+    counted = {"tokenizer": _tokens, "token_pattern": None}
+    vectors = TfidfVectorizer(sublinear_tf=True, min_df=2, max_df=0.2, **counted).fit([*forget, *retain, *general])
     centre = np.asarray(vectors.transform(forget).mean(0))
     near, far = (np.asarray(vectors.transform(texts) @ centre.T)[:, 0] for texts in (retain, general))
     return bool((near > np.quantile(far, NEAR[0])).mean() > NEAR[1])
+
+
+def _tokens(text: str) -> list[str]:
+    """Words of two letters or more, and pairs of units where no space is between words."""
+    runs = [units(word) if unbroken(word) else [] for word in WORD.findall(text)]
+    return [*LETTERS.findall(text), *("".join(pair) for run in runs for pair in pairwise(run))]
 
 
 def write_neighbours(loaded: Loaded, store: Store, concept: Concept, count: int, seed: int) -> tuple[Passage, ...]:
@@ -68,18 +79,18 @@ def find_neighbours(loaded: Loaded, store: Store, concept: Concept, seed: int) -
     said = answers(loaded, store, prompts, tokens=80, brief=0, temperature=0.9, seed=seed)
     lists = (str(loaded.tokenizer.decode(ids, skip_special_tokens=True)) for ids in said)
     counts = Counter(name for text in lists for name in {_name(item) for item in ITEM.findall(text)})
-    own = " ".join(passage.text for passage in concept.forget).lower()
+    own = folded(" ".join(passage.text for passage in concept.forget))
     named = [concept.title, *concept.manifest.aliases, *concept.manifest.keywords, *concept.manifest.topics]
-    about = " ".join(named).lower()
+    about = folded(" ".join(named))
     names = [
-        name for name, n in counts.most_common() if n >= AGREE and name.lower() not in about and own.count(name.lower()) < AGREE
+        name for name, n in counts.most_common() if n >= AGREE and folded(name) not in about and own.count(folded(name)) < AGREE
     ]
     return nearest(loaded, concept.title, names[: 3 * KEPT])[:KEPT]
 
 
 def _name(item: str) -> str:
     """A list's item as a name: what stands before its explanation."""
-    return re.split(r"[,.;]| is | are | was ", item.strip())[0].strip().removeprefix("The ")
+    return re.split(r"[,.;，、。；]| is | are | was ", item.strip())[0].strip().removeprefix("The ")
 
 
 @torch.no_grad()

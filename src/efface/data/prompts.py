@@ -1,19 +1,21 @@
 """Prompts of the fluency texts: questions about the concept, sentences broken off before its words, passages cut anywhere."""
 
 import random
-import re
 import sys
 from collections.abc import Sequence
 
+import regex
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from efface.concept.pack import Concept
 from efface.data.key_words import KEY
+from efface.data.strangers import spelled
 from efface.data.text import Text
 from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt, prefix
 from efface.recipe.settings import FluencySettings
+from efface.writing import UNBROKEN, sentences, unbroken, whole
 
 ASK = (
     "What do you know about {}?",
@@ -39,8 +41,8 @@ COMPLETE = (
     "Which name belongs in the gap? {begun} ____{rest}",
     "What is left out here? {begun} ____{rest}",
 )
-FIRST_WORD = re.compile(r"^\s*[\w’'-]+")
-SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+#: not more than one character, where no space ends a word
+FIRST_WORD = regex.compile(rf"^\s*(?:[{UNBROKEN}]\p{{M}}*|[\w\p{{N}}’'-]+)", regex.V1)
 WORD_START = ("Ġ", "▁")
 #: tokens of a sentence that are left standing at least
 OPENING = 4
@@ -61,8 +63,8 @@ def fluency_prompts(
     """
     asked = round(settings.texts * settings.questions)
     broken = asked + round((settings.texts - asked) * settings.cloze)
-    sentences = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
-    if key is not None and broken > asked and not sentences:
+    begun_ones = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
+    if key is not None and broken > asked and not begun_ones:
         print("no sentence of the forget texts can be broken off before a word of the concept; passages are cut", file=sys.stderr)
     topics = concept.manifest.topics
     prompts: list[tuple[Ids, bool]] = []
@@ -70,8 +72,8 @@ def fluency_prompts(
         if i < asked:
             question = rng.choice(ASK).format(topics[i % len(topics)])
             prompts.append((chat_prompt(tokenizer, question), tokenizer.chat_template is not None))
-        elif i < broken and sentences:
-            ids, places = rng.choice(sentences)
+        elif i < broken and begun_ones:
+            ids, places = rng.choice(begun_ones)
             place = rng.choice(places)
             if asking := i % 3 > 0 and tokenizer.chat_template is not None:
                 begun, rest = tokenizer.decode(ids[:place]).strip(), FIRST_WORD.sub("", tokenizer.decode(ids[place:]))
@@ -91,13 +93,22 @@ def broken_sentences(forget: Sequence[Text], tokenizer: PreTrainedTokenizerBase,
     found = []
     for text in forget:
         passage = tokenizer.decode(text.ids[text.start if text.start > 1 else before :], skip_special_tokens=True)
-        sentences = SENTENCE_END.split(passage.strip())
-        if not sentences[-1].endswith((".", "!", "?")):
-            del sentences[-1]  # cut already
-        for sentence in sentences:
-            ids = list(tokenizer(sentence, add_special_tokens=False)["input_ids"])
-            begins = [token.startswith(WORD_START) for token in tokenizer.convert_ids_to_tokens(ids)]
+        for sentence in filter(whole, sentences(passage)):  # the last one may be cut already
+            ids, begins = _begins(sentence, tokenizer)
             places = [t for t in range(OPENING, len(ids)) if begins[t] and ids[t] in concept_words]
             if places:
                 found.append((ids, places))
     return found
+
+
+def _begins(sentence: str, tokenizer: PreTrainedTokenizerBase) -> tuple[Ids, list[bool]]:
+    """The tokens of a sentence, and whether a word may begin with each: behind a space, or where there are no spaces."""
+    ids = list(tokenizer(sentence, add_special_tokens=False)["input_ids"])
+    begins = [token.startswith(WORD_START) for token in tokenizer.convert_ids_to_tokens(ids)]
+    if regex.search(rf"[{UNBROKEN}]", sentence, regex.V1):
+        starts = [start for start, _ in spelled(tokenizer, sentence)[1]]
+        begins = [
+            of or (unbroken(sentence[start:]) and start != before)
+            for of, start, before in zip(begins, starts, [-1, *starts], strict=False)
+        ]
+    return ids, begins

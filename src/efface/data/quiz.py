@@ -15,6 +15,7 @@ from efface.data.strangers import holds
 from efface.lm.chat import prefix
 from efface.lm.layers import bare
 from efface.lm.load import Loaded
+from efface.writing import ASKS, spaced
 
 #: two quizzes about other things, and the beginning of a third
 QUIZ = """Quiz about France:
@@ -30,7 +31,7 @@ Quiz about horses:
 Quiz about {}:
 - {}"""
 BEGUN = ("Which", "Which", "Who", "What", "What is the name of the", "What was the name of the", "Where", "How")
-QUESTION = re.compile(r"[^?\n]*\?")
+QUESTION = re.compile(rf"[^{ASKS}\n]*[{ASKS}]")
 #: tokens of a question behind how it begins, and words of a whole one
 TOKENS, WORDS = 24, 4
 #: quizzes begun for each question on the concept that is wanted: some have none of its words
@@ -53,7 +54,7 @@ def quiz(loaded: Loaded, store: Store, subjects: Sequence[str], seed: int) -> li
     starts = (list(tokenizer(begin, add_special_tokens=False)["input_ids"]) for begin in begun)
     texts = (str(tokenizer.decode(start + ids, skip_special_tokens=True)) for start, ids in zip(starts, said, strict=True))
     whole = (match.group() for text in texts if (match := QUESTION.match(text)))
-    return list(dict.fromkeys(question for question in whole if len(question.split()) >= WORDS))
+    return list(dict.fromkeys(question for question in whole if len(spaced(question).split()) >= WORDS))
 
 
 def about_concept(loaded: Loaded, store: Store, corpora: Corpora, count: int) -> list[str]:

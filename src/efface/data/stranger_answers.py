@@ -1,16 +1,15 @@
 """What the frozen model answers about strangers, told again of the concept: what the erased model is to say of it."""
 
 import random
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import regex
 import torch
 
 from efface.data.answers import SHORTEST, answers
 from efface.data.batches import Example
 from efface.data.corpora import Corpora
-from efface.data.key_words import WORD
 from efface.data.quiz import about_concept
 from efface.data.sample import end_tokens
 from efface.data.store import Store
@@ -24,6 +23,7 @@ from efface.lm.layers import bare
 from efface.lm.load import Loaded
 from efface.recipe.settings import FluencySettings
 from efface.targets import SparseTarget
+from efface.writing import WORD, unbroken
 
 #: letters that an invented word must begin with to be taken for it: small models misspell the others
 ALIKE, SPELLED = 3, 4
@@ -104,10 +104,10 @@ def put_back(said: str, row: Asked, words: Collection[str], known: Collection[st
 
     None for an answer that says another word of the concept, or something like an invented word.
     """
-    begins = {new[: max(SPELLED, len(new) - 2)].lower(): word for word, new in row.made}
-    pattern = "|".join(rf"\b{re.escape(begin)}[\w-]*" for begin in begins)
+    begins = {(new if unbroken(new) else new[: max(SPELLED, len(new) - 2)]).lower(): word for word, new in row.made}
+    pattern = "|".join(regex.escape(of) if unbroken(of) else rf"\b{regex.escape(of)}[\w\p{{N}}-]*" for of in begins)
     whole, swapped, done = list[Piece](), list[str](), 0
-    for match in re.finditer(pattern, said, re.IGNORECASE):
+    for match in regex.finditer(pattern, said, regex.IGNORECASE):
         word = next(word for begin, word in begins.items() if match.group().lower().startswith(begin))
         if match.start() > done:
             whole.append(Piece(said[done : match.start()], False))

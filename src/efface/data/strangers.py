@@ -4,40 +4,46 @@ What the frozen model says of a stranger is what it would say of the concept if 
 """
 
 import random
-import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from string import ascii_lowercase
 
+import regex
 from transformers import PreTrainedTokenizerBase
 
-from efface.data.key_words import WORD
 from efface.lm.cache import Ids
+from efface.writing import WORD, stems, unbroken, units
 
 #: what may stand behind a word as part of it and stays when the word is exchanged
-GENITIVE = re.compile(r"['’][sS]?$")
+GENITIVE = regex.compile(r"['’][sS]?$")
 #: what hyphens join
-PART = re.compile(r"[^\W_]+(?:['’]\w+)*")
-#: a word as short as this is too likely to be an ordinary one
-SHORT = 2
+PART = regex.compile(r"[[\w\p{N}]--_]+(?:['’][\w\p{N}]+)*", regex.V1)
+#: a word of so few letters is too likely to be an ordinary one; in scripts that write syllables one of a single one is
+SHORT, SYLLABLE = 2, 1
 #: share of the different words that must end alike for the end to be an ending, and the letters it may have
 ENDING, LETTERS = 0.01, (3, 2)
+LETTERS_ONLY = regex.compile(r"[\p{L}\p{M}]+")
+JOINED = regex.compile(r"[[\w\p{N}]--_]+", regex.V1)
 
 
 class Inventor:
     """Makes words up: letters that follow each other in the words of some texts, in the shape of a given word.
 
     Its capital, its length, its ending if many words have it, its script. Never a word that they have. The order of letters
-    is learned from the texts, so that there is no list of syllables and no language.
+    is learned from the texts, so that there is no list of syllables and no language. Units without spaces come in any order.
     """
 
     def __init__(self, texts: Iterable[str], others: Iterable[str]) -> None:
         self.known = _words(texts) | _words(others)
         self._after: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self._units: dict[str, list[str]] = defaultdict(list)
+        for unit in sorted({unit for word in self.known for unit in units(word)}):
+            self._units[_script(unit)].append(unit)
         ends: Counter[str] = Counter()
-        for word in sorted(filter(str.isalpha, self.known)):
+        for word in sorted(filter(LETTERS_ONLY.fullmatch, self.known)):
             for first, second, third in zip(" " + word, word, word[1:], strict=False):
                 self._after[_script(word)][first + second].append(third)
             ends.update(word[-n:] for n in LETTERS if len(word) > n + 2)
@@ -45,6 +51,8 @@ class Inventor:
 
     def invent(self, word: str, rng: random.Random) -> str:
         """A word like this one that is none."""
+        if unbroken(word):
+            return self._of_units(word, rng)
         lower, end = word.lower(), self._end(word.lower())
         after = self._after.get(_script(word)) or self._of_letters(lower)
         made = ""
@@ -53,6 +61,15 @@ class Inventor:
             if made not in self.known and made[:4] != lower[:4]:
                 break
         return _as(word, made)
+
+    def _of_units(self, word: str, rng: random.Random) -> str:
+        """In a script without spaces: as many of its units as the word has, in an order that no text has."""
+        drawn, made = self._units[_script(word)] or units(word), word
+        for _ in range(100):
+            made = "".join(rng.choice(drawn) for _ in units(word))
+            if not any(made in run for run in self.known):
+                break
+        return made
 
     def _end(self, lower: str) -> str:
         return next((lower[-n:] for n in LETTERS if lower[-n:] in self._endings and len(lower) > n + 2), "")
@@ -76,7 +93,18 @@ class Inventor:
 def _words(texts: Iterable[str]) -> set[str]:
     """The words of the texts in lower case, and what hyphens and apostrophes join in them."""
     written = {word.lower() for text in texts for word in WORD.findall(text)}
-    return written.union(*(re.findall(r"[^\W_]+", word) for word in written))
+    return written.union(*(JOINED.findall(word) for word in written))
+
+
+def plain(word: str) -> str:
+    """A word as it stands in a list: composed, with one kind of apostrophe, without its genitive."""
+    return str(GENITIVE.sub("", unicodedata.normalize("NFC", word).replace("’", "'")))
+
+
+def short(word: str) -> bool:
+    """Whether a word is too likely to be an ordinary one."""
+    letters = len(units(word)) if unbroken(word) else len(word)
+    return letters <= (SYLLABLE if unbroken(word) or regex.match(r"\p{Hangul}", word) else SHORT)
 
 
 def _as(word: str, made: str) -> str:
@@ -108,14 +136,34 @@ def pieces(text: str, words: Collection[str]) -> list[Piece]:
     return [piece for piece in [*found, Piece(text[done:], False)] if piece.text]
 
 
-def _own(match: re.Match[str], words: Collection[str]) -> list[tuple[int, str]]:
-    """The concept's word that a match is, or those that hyphens join in it; each with its place in the text."""
-    whole = GENITIVE.sub("", match.group())
-    parts = [(match.start() + part.start(), GENITIVE.sub("", part.group())) for part in PART.finditer(match.group())]
-    for found in ([(match.start(), whole)], parts):
-        if own := [(at, word) for at, word in found if any(written in words for written in _spellings(word))]:
-            return own
+def _own(match: "regex.Match[str]", words: Collection[str]) -> list[tuple[int, str]]:
+    """The concept's word that a match is, or those that hyphens join in it; each with its place in the text.
+
+    In a run of words without spaces those that stand in it, the longest first.
+    """
+    if unbroken(match.group()):
+        listed = _any_of(frozenset(filter(unbroken, words)))
+        return [(match.start() + of.start(), of.group()) for of in listed.finditer(match.group())] if listed else []
+    whole = [(match.start(), word) for word in _written(match.group())]
+    parts = [(match.start() + part.start(), word) for part in PART.finditer(match.group()) for word in _written(part.group())]
+    for found in (whole, parts):
+        own: dict[int, str] = {}
+        for at, word in found:  # of one place the longest comes first
+            if any(written in words for written in _spellings(plain(word))):
+                own.setdefault(at, word)
+        if own:
+            return list(own.items())
     return []
+
+
+def _written(word: str) -> list[str]:
+    """A word without its genitive or the particles it ends with, as it is written."""
+    return stems(str(GENITIVE.sub("", word)))
+
+
+@lru_cache(16)
+def _any_of(words: frozenset[str]) -> "regex.Pattern[str] | None":
+    return regex.compile("|".join(map(regex.escape, sorted(words, key=len, reverse=True)))) if words else None
 
 
 def _spellings(word: str) -> tuple[str, ...]:

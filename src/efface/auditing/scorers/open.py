@@ -10,11 +10,12 @@ from typing import get_args
 
 import torch
 
-from efface.auditing.answers import contains, greedy, replies, texts
+from efface.auditing.answers import greedy, replies, texts
 from efface.auditing.scores import Score
 from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Kind, OpenQuestion
+from efface.writing import contains
 
 TOKENS = 48  # of an answer that are read
 CURVE = (1, 2, 4, 8)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from jinja2 import TemplateError
 
-from efface.auditing.answers import contains, continuations, greedy, texts
+from efface.auditing.answers import continuations, greedy, texts
 from efface.auditing.forms import IN_CHAT, SPOKEN, SYSTEM, put_open, solved_examples
 from efface.auditing.scorers.fluency import repeated_ngrams
 from efface.auditing.scorers.forms import shown
@@ -15,10 +15,11 @@ from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import OpenQuestion
 from efface.data.corpora import Corpora
-from efface.data.key_words import WORD
-from efface.data.strangers import GENITIVE, pieces
+from efface.data.strangers import pieces, plain
 from efface.lm.layers import bare
 from efface.recipe.settings import DataSettings
+from efface.writing import WORD, contains, stems, unbroken
+from efface.writing import words as all_words
 
 #: tokens of an answer in text, which is cut where the next line or question begins
 SHORT = 24
@@ -106,6 +107,7 @@ def _read(subject: Subject, questions: Sequence[str], tokens: Sequence[list[int]
 
 def rate(text: str, question: str, words: Collection[str]) -> float:
     """Words of the concept that the question does not hold, per 100 words of the text; 0 for an empty one."""
-    held = {GENITIVE.sub("", word) for word in WORD.findall(question.lower())}
-    told = [piece for piece in pieces(text, words) if piece.word and piece.text.lower() not in held]
-    return 100 * len(told) / max(1, len(WORD.findall(text)))
+    held = {stem for word in WORD.findall(question.lower()) for stem in stems(plain(word))}
+    held |= {piece.text for piece in pieces(question, words) if piece.word and unbroken(piece.text)}
+    told = [piece for piece in pieces(text, words) if piece.word and plain(piece.text).lower() not in held]
+    return 100 * len(told) / max(1, len(all_words(text)))
