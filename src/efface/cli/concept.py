@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import Nothing, parse
+from efface.concept.check import complaints
 from efface.concept.find import builtin_packs, find_pack
 from efface.concept.pack import Concept, read_manifest
 from efface.concept.sources import Source
@@ -87,11 +88,8 @@ def check(args: Sequence[str]) -> None:
     """Read every file of a pack, and report what would not hold in training or audit."""
     given: Check = parse(Check, args, "concept check", description=check.__doc__)
     concept = Concept.load(given.name)
-    short = [row.text for row in concept.forget + concept.retain if len(row.text) < DataSettings().min_chars]
-    if short:
-        raise ConceptError(
-            f"{given.name}: {len(short)} texts are shorter than {DataSettings().min_chars} characters: {short[0][:40]!r}"
-        )
+    if found := complaints(concept, DataSettings().min_chars):
+        raise ConceptError(f"{given.name}: {'; '.join(found)}")
     Console().print(_counts(concept))
     if given.model:
         _check_choices(concept, given.model)

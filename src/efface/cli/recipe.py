@@ -87,6 +87,9 @@ def _said(given: RecipeArguments) -> dict[str, Any]:
     """The settings among the flags, without empty sections."""
     said = {name: value for name, value in given.recipe.items() if value != {}}
     if "options" in said:
+        names = [name for name, _ in said["options"]]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise InputError(f"--options {twice[0]}: stands {names.count(twice[0])} times; expected it once")
         said["options"] = {name: _plain(value) for name, value in said["options"]}
     return said
 
