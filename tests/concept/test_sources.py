@@ -150,7 +150,7 @@ def test_rows_limits_and_files(tmp_path: Path) -> None:
         ('{"text": "one"}\n', "has no column 'body'; it has: text"),
         ('["one"]\n', "has no column 'body'; it has: list"),
         ("[" * 30000, "a.jsonl:1: not JSON; is the file whole?"),
-        ('{"body": "\\ud800"}\n' * 2, "a.jsonl: a text holds half of a character"),
+        ('{"body": "\\ud800"}\n' * 2, "2 rows left out: 2 with half of a character"),
         ('{"body": "one"}\n', "1 texts, of which 1 are to be held out"),
     ):
         file.write_text(content)

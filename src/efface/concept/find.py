@@ -1,5 +1,6 @@
 """Where concept packs are: the built-in ones by name, any other by its folder, several in one word."""
 
+import os
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,16 +18,16 @@ def find_pack(name: str) -> Path:
     if name in packs:
         return packs[name]
     folder = Path(name)
-    if (folder / "concept.yaml").is_file():
+    if os.path.isfile(folder / "concept.yaml"):  # unlike pathlib it takes any name
         return folder
-    if folder.is_dir():
+    if os.path.isdir(folder):
         raise ConceptError(f"{folder} holds no concept.yaml, so it is no concept pack")
     raise ConceptError(f"no concept pack {name!r}; built in: {', '.join(packs)}; or name a folder with a concept.yaml")
 
 
 def find_packs(names: str) -> list[tuple[Path, int, str | None]]:
     """Folder, weight and revision of each of ``"wmdp-bio:2 wmdp-cyber@1f2e3d"``. Raises ConceptError."""
-    if names in builtin_packs() or Path(names).is_dir():  # a folder's name may hold spaces and colons
+    if names in builtin_packs() or os.path.isdir(names):  # a folder's name may hold spaces and colons
         return [(find_pack(names), 1, None)]
     found = []
     for word in names.split() or [names]:
@@ -35,7 +36,7 @@ def find_packs(names: str) -> list[tuple[Path, int, str | None]]:
             name, weight = word, "1"
         if not weight.isdecimal() or int(weight) < 1:
             raise ConceptError(f"concept {word!r}: expected NAME or NAME:WEIGHT with a whole number from 1 on")
-        name, _, revision = (name, "", "") if Path(name).is_dir() else name.partition("@")
+        name, _, revision = (name, "", "") if os.path.isdir(name) else name.partition("@")
         found.append((find_pack(name), int(weight), revision or None))
     if len({folder for folder, *_ in found}) < len(found):
         raise ConceptError(f"concept {names!r} names a pack twice")

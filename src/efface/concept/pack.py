@@ -17,7 +17,6 @@ A *pack* is a folder with ``concept.yaml`` and the JSONL files that it names::
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -26,10 +25,13 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticSerializationError
 
+from efface.concept.files import MOST_OF_MANIFEST, read_text, within
 from efface.concept.find import find_packs, packs_folder
 from efface.concept.personas import Personas
-from efface.concept.sources import Source, read_source
+from efface.concept.rows import read_rows
+from efface.concept.sources import FileName, Named, Source, read_source
 from efface.errors import ConceptError, one_line, shortened
+from efface.recipe.settings import DataSettings
 from efface.recipe.yaml import load_yaml
 
 Split = Literal["tune", "test"]
@@ -95,10 +97,10 @@ class Manifest(_Row):
     topics: tuple[str, ...] = Field(min_length=1)
     prompts: tuple[str, ...] = ()
     personas: Personas = Personas()
-    forget: tuple[str | Source, ...] = Field(min_length=1)
-    retain: tuple[str | Source, ...] = Field(min_length=1)
-    questions: tuple[str, ...] = ()
-    open_questions: tuple[str, ...] = ()
+    forget: tuple[Named, ...] = Field(min_length=1)
+    retain: tuple[Named, ...] = Field(min_length=1)
+    questions: tuple[FileName, ...] = ()
+    open_questions: tuple[FileName, ...] = ()
     tasks: dict[Kind, tuple[str, ...]] = {}
 
     @field_validator("forget", "retain", "questions", "open_questions")
@@ -144,19 +146,20 @@ class Concept(_Row):
         return self.manifest.title
 
     @classmethod
-    def load(cls, name: str) -> "Concept":
+    def load(cls, name: str, min_chars: int = DataSettings().min_chars) -> "Concept":
         """Read a built-in pack by name, or any by its folder. Raises ConceptError in one line.
 
+        Of data sets and files that a pack names but does not hold, texts with fewer than ``min_chars`` characters are left out.
         ``"a:2 b:1"`` joins several with weights; ``"a@REVISION"`` reads its data sets at a branch, tag or commit of theirs.
         """
-        loaded = [(cls._read(folder, revision), weight) for folder, weight, revision in find_packs(name)]
+        loaded = [(cls._read(folder, revision, min_chars), weight) for folder, weight, revision in find_packs(name)]
         return loaded[0][0] if len(loaded) == 1 else _join(loaded)
 
     @classmethod
-    def _read(cls, folder: Path, revision: str | None) -> "Concept":
+    def _read(cls, folder: Path, revision: str | None, min_chars: int) -> "Concept":
         manifest = read_manifest(folder)
-        forget, forget_sources = _corpus(folder, manifest.forget, revision)
-        retain, retain_sources = _corpus(folder, manifest.retain, revision)
+        forget, forget_sources = _corpus(folder, manifest.forget, revision, min_chars)
+        retain, retain_sources = _corpus(folder, manifest.retain, revision, min_chars)
         questions, open_questions = (
             _rows(Question, folder, manifest.questions),
             _rows(OpenQuestion, folder, manifest.open_questions),
@@ -191,7 +194,7 @@ def general_passages() -> list[Passage]:
 
 def read_manifest(folder: Path) -> Manifest:
     """The ``concept.yaml`` of a pack, without its corpora. Raises ConceptError."""
-    return _check(Manifest, _read_yaml(folder / "concept.yaml"), str(folder / "concept.yaml"))
+    return _check(Manifest, _read_yaml(within(folder, "concept.yaml")), str(folder / "concept.yaml"))
 
 
 def _join(parts: Sequence[tuple[Concept, int]]) -> Concept:
@@ -215,14 +218,19 @@ def _join(parts: Sequence[tuple[Concept, int]]) -> Concept:
         field: tuple(dict.fromkeys(row for concept in concepts for row in getattr(concept, field)))
         for field in ("forget", "retain", "questions", "open_questions")
     }
-    sources = {label: what for concept in concepts for label, what in concept.sources.items()}
+    sources: dict[str, str] = {}
+    for concept in concepts:
+        for label, what in concept.sources.items():  # two packs may name different files alike
+            sources[label if sources.get(label, what) == what else f"{label} of {concept.name}"] = what
     return Concept(manifest=manifest, sources=sources, joined=tuple(parts), **rows)
 
 
 def _read_yaml(path: Path) -> Any:
     try:
-        return load_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return load_yaml(read_text(path, MOST_OF_MANIFEST))
+    except ConceptError:
+        raise
+    except ValueError as error:
         raise ConceptError(f"{path} is not readable YAML: {error}") from None
 
 
@@ -250,30 +258,12 @@ def _ask_once(folder: Path, asked: Iterable[tuple[str, ...]]) -> None:
 
 
 def _rows(model: type[_Model], folder: Path, names: Iterable[str]) -> tuple[_Model, ...]:
-    rows = []
-    for name in names:
-        path = _file(folder, name)
-        try:
-            lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: JSON may hold U+2028
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConceptError(f"{path}: cannot be read ({error})") from None
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    raw = json.loads(line)
-                except (ValueError, RecursionError) as error:
-                    raise ConceptError(f"{path}:{number}: not JSON ({error})") from None
-                rows.append(_check(model, raw, f"{path}:{number}"))
-    return tuple(rows)
+    return tuple(_check(model, row, where) for name in names for where, row in read_rows(within(folder, name)))
 
 
-def _file(folder: Path, name: str) -> Path:
-    """A file of a pack; ``builtin:general/retain.jsonl`` is one that ships with efface."""
-    shipped = name.removeprefix("builtin:")
-    return folder / name if shipped == name else packs_folder() / shipped
-
-
-def _corpus(folder: Path, named: Sequence[str | Source], revision: str | None) -> tuple[tuple[Passage, ...], dict[str, str]]:
+def _corpus(
+    folder: Path, named: Sequence[str | Source], revision: str | None, min_chars: int
+) -> tuple[tuple[Passage, ...], dict[str, str]]:
     """The passages of a corpus, and what identifies those that are not in the pack."""
     rows: tuple[Passage, ...] = ()
     sources = {}
@@ -281,7 +271,8 @@ def _corpus(folder: Path, named: Sequence[str | Source], revision: str | None) -
         if isinstance(source, str):
             rows += _rows(Passage, folder, [source])
         else:
-            read, sources[source.label] = read_source(source.model_copy(update={"revision": revision} if revision else {}))
+            at = source.model_copy(update={"revision": revision} if revision else {})
+            read, sources[source.label] = read_source(at, folder, min_chars, [row.text for row in rows])
             rows += tuple(_check(Passage, row, source.label) for row in read)
     if not any(row.split == "train" for row in rows):
         where = named[0] if isinstance(named[0], Source) else folder / named[0]

@@ -134,7 +134,11 @@ class DataSettings(Settings):
     seed: int = Field(0, ge=0, le=MAX_SEED, description="Seed of everything prepared: presentation, personas, sampled texts.")
     forget_texts: int | None = Field(None, gt=0, description="Use at most so many forget texts; None: all.")
     retain_texts: int | None = Field(None, gt=0, description="Use at most so many retain texts; None: all.")
-    min_chars: int = Field(50, ge=0, description="A text shorter than this is an error in the pack.")
+    min_chars: int = Field(
+        50,
+        ge=0,
+        description="A text shorter than this is an error in the pack; of a data set or file that it names it is left out.",
+    )
     max_chars: int = Field(700, gt=0, description="A text is cut to so many characters.")
     max_tokens: int = Field(128, gt=1, description="A text is cut to so many tokens.")
     chat: float = Field(

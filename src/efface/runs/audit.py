@@ -46,7 +46,10 @@ def audit(
             raise InputError(f"{what} is a run and names its base and concept itself; drop --base and --concept")
         run = Run(Path(what))
         record = run.record
-        pack, settings = Concept.load(record.recipe.concept), settings or record.recipe.audit.harmless()
+        pack, settings = (
+            Concept.load(record.recipe.concept, record.recipe.data.min_chars),
+            settings or record.recipe.audit.harmless(),
+        )
         _require_place(to, what, pack, split)
         attacks = attack_scorers(settings, pack, split)
         loaded, hashes = run.load_hashed(trust_remote_code=trust_remote_code)

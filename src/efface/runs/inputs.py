@@ -7,6 +7,7 @@ from pathlib import Path
 from efface.auditing.scorers.perplexity import CORPORA, held_out
 from efface.concept.pack import Concept
 from efface.data.store import Store, limit
+from efface.data.text import require_length
 from efface.lm.layers import linear_modules, reached
 from efface.lm.load import Loaded, load
 from efface.lm.states import require_head
@@ -20,6 +21,14 @@ def load_model(recipe: Recipe) -> Loaded:
     loaded = load(recipe.model, **options)
     require_head(loaded.model)
     return loaded
+
+
+def load_concept(recipe: Recipe) -> Concept:
+    """The concept that a recipe names. Raises ConceptError for a text of the pack's own that is too short to train on."""
+    concept = Concept.load(recipe.concept, recipe.data.min_chars)
+    for passage in (*concept.texts("forget", "train"), *concept.texts("retain", "train")):
+        require_length(passage.text, recipe.data)
+    return concept
 
 
 def input_hashes(recipe: Recipe, concept: Concept) -> dict[str, str]:

@@ -32,7 +32,7 @@ from efface.recipe.recipe import Recipe
 from efface.recipe.record import RunRecord
 from efface.report.page import write_report
 from efface.runs.folder import LAST_WRITTEN, TRAINED, alone, begin, check_folder, finish, tidy
-from efface.runs.inputs import input_hashes, load_model, look_ahead, target_store
+from efface.runs.inputs import input_hashes, load_concept, load_model, look_ahead, target_store
 from efface.runs.run import Run
 from efface.runs.stage import Clock, Stage, run_stages
 from efface.training import schedule, train
@@ -54,7 +54,8 @@ def prepare_recipe(recipe: Recipe) -> dict[str, int]:
     """What :func:`prepare` does, for a recipe. Killed, it goes on with what is in the store when it is called again."""
     require_writable()
     require_whole_model()
-    concept, loaded = Concept.load(recipe.concept), load_model(recipe)
+    concept = load_concept(recipe)
+    loaded = load_model(recipe)
     store = target_store(loaded, weights_hash(loaded.model))
     corpora = make_method(recipe).prepare(loaded, concept, store)
     if lost := store.lost():
@@ -76,7 +77,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     folder = Path(to) if to is not None else default_folder(recipe)
     check_folder(folder, overwrite)
     partial = folder.with_name(folder.name + ".partial")
-    concept = Concept.load(recipe.concept)
+    concept = load_concept(recipe)
     check(recipe.audit, concept)
     limit()
     if attack_scorers(recipe.audit, concept, split) and processes() > 1:

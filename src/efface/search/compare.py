@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from efface.auditing.files import write_json
-from efface.concept.pack import Concept
 from efface.errors import InputError, TrainingError, UnfinishedRunError
 from efface.methods import NAMES, complete_recipe, find_method
 from efface.processes import require_one_process
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import Recipe, merge
 from efface.runs.folder import is_run
-from efface.runs.inputs import input_hashes
+from efface.runs.inputs import input_hashes, load_concept
 from efface.runs.pipeline import run_recipe
 from efface.runs.run import Run
 
@@ -58,14 +57,15 @@ def contest(
     beside the runs. An old run of another recipe, concept or method file is an InputError.
     """
     require_one_process("compare --methods")
-    read, known = Concept.load(concept), budget
+    common = {"model": model, "concept": concept, **(settings or {})}
+    read, known = load_concept(contender(names[0], 0, budget, common)), budget
     for seed in range(seeds):
         tokens = budget
         for place, name in enumerate(names, start=1):
             tokens = tokens or (known if place > 1 else None)  # the first method was left out: as with the seed before
             if place > 1 and not tokens:
                 raise InputError(f"{short(names[0])} was left out, so that nothing says how long to train; give a --budget")
-            recipe = contender(name, seed, tokens, {"model": model, "concept": concept, **(settings or {})})
+            recipe = contender(name, seed, tokens, common)
             run = Run(folder / f"{short(name)}-{seed}")
             made_from = input_hashes(recipe, read)
             if not is_run(run.folder) and (error := _left_out(run.folder, recipe, made_from)) is not None:

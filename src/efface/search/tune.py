@@ -39,7 +39,7 @@ from efface.processes import require_one_process
 from efface.recipe.recipe import Recipe, merge, nested
 from efface.recipe.settings import AuditSettings
 from efface.report.judged import summary
-from efface.runs.inputs import input_hashes, load_model, target_store
+from efface.runs.inputs import input_hashes, load_concept, load_model, target_store
 from efface.training import train
 
 #: setting -> (lowest, highest, logarithmic): what can be varied
@@ -87,9 +87,10 @@ class Study:
 
     def run(self, trials: int) -> list[Found]:
         """Make trials until ``trials`` are done (finished or given up); returns the finished ones."""
-        concept, loaded = Concept.load(self.recipe.concept), load_model(self.recipe)
+        concept = load_concept(self.recipe)
         if not (concept.ask("forget", "tune") and concept.ask_open("forget", "tune")):
             raise InputError(f"{self.recipe.concept} has no questions to tune on (kind forget, split tune)")
+        loaded = load_model(self.recipe)
         linear_modules(loaded.model, self.recipe.lora.layers, self.recipe.lora.modules)
         model_hash = weights_hash(loaded.model)
         store = target_store(loaded, model_hash)
