@@ -11,7 +11,6 @@ from efface.attacks import relearning
 from efface.attacks.attack import Attacked, AttackScorer, ask
 from efface.attacks.named import attack_scorers
 from efface.attacks.relearning import Relearning, Training, relearn, release
-from efface.auditing.answers import contains
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.text import Text
@@ -20,6 +19,7 @@ from efface.lm.adapters import attach_adapter
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded, load, weights_hash
 from efface.recipe.settings import AuditSettings, LoraSettings
+from efface.writing import contains
 from tests.auditing.test_scorers import student
 
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from efface.auditing.answers import contains, greedy
+from efface.auditing.answers import greedy
 from efface.auditing.forms import put
 from efface.auditing.likelihoods import log_likelihoods
 from efface.auditing.scorers.forms import encode, figures
@@ -20,6 +20,7 @@ from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Question
 from efface.errors import TrainingError
+from efface.writing import contains
 
 
 @dataclass(frozen=True)
