@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from benchmarks import records, tables
 
-from efface.auditing.files import write_json
 from efface.auditing.scores import Answer, Audit, Measured, Score
 from efface.errors import InputError
+from efface.files import write_json
 from efface.recipe.record import RunRecord
 from efface.recipe.resolve import resolve
 from efface.runs.run import Run

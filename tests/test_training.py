@@ -17,7 +17,7 @@ from efface.methods import make_method
 from efface.methods.elm import ELM
 from efface.recipe.recipe import Recipe
 from efface.recipe.resolve import resolve
-from efface.training import schedule, train
+from efface.training import last_checkpoint, schedule, train
 
 SETTINGS = {
     "model": "m",
@@ -84,6 +84,50 @@ def test_resume_ends_with_the_same_weights(
     for name, weight in undisturbed.items():
         assert torch.equal(weight, resumed[name]), name
     assert [entry["loss"] for entry in losses] == [entry["loss"] for entry in relosses]
+
+
+@pytest.mark.parametrize("damage", ["gone", "empty", "cut", "flipped"])
+@pytest.mark.parametrize(
+    "name", ["adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"]
+)
+def test_a_damaged_checkpoint_is_dropped_and_the_one_before_serves(
+    name: str,
+    damage: str,
+    half_way: Path,
+    model_folders: dict[str, Path],
+    corpora: dict[str, list[Example]],
+    undisturbed: dict[str, torch.Tensor],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = shutil.copytree(half_way, tmp_path / "checkpoints")
+    file = folder / "checkpoint-4" / name
+    content = file.read_bytes()
+    flipped = content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 4]) + content[len(content) // 2 + 1 :]
+    file.write_bytes({"empty": b"", "cut": content[:-5], "flipped": flipped}.get(damage, b""))
+    if damage == "gone":
+        file.unlink()
+    assert last_checkpoint(folder) == str(folder / "checkpoint-2")
+    assert f"{folder}/checkpoint-4 is not whole ({name} is missing or damaged); it is dropped" in capsys.readouterr().err
+    if name in ("optimizer.pt", "adapter_model.safetensors") and damage == "flipped":
+        resumed, _ = trained(model_folders["llama"], corpora, folder)
+        assert all(torch.equal(weight, resumed[name]) for name, weight in undisturbed.items())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, torch.Tensor]:
+    return trained(model_folders["llama"], corpora, tmp_path_factory.mktemp("undisturbed"))[0]
+
+
+@pytest.fixture(scope="module")
+def half_way(model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoints of steps 2 and 4."""
+    folder, KilledAtStep.calls = tmp_path_factory.mktemp("half"), 0
+    with pytest.raises(Killed):
+        trained(model_folders["llama"], corpora, folder, KilledAtStep)
+    return folder
 
 
 def test_the_log_shows_the_three_terms_and_the_loss_falls(
@@ -162,7 +206,7 @@ def test_checkpoints_hold_no_copy_of_the_base(
     model_folders: dict[str, Path], corpora: dict[str, list[Example]], tmp_path: Path
 ) -> None:
     trained(model_folders["llama"], corpora, tmp_path)
-    (checkpoint,) = tmp_path.glob("checkpoint-*")
+    *_, checkpoint = tmp_path.glob("checkpoint-*")
     names = {path.name for path in checkpoint.iterdir()}
     assert "adapter_model.safetensors" in names
     assert "model.safetensors" not in names

@@ -1,13 +1,12 @@
 """The training loop: transformers.Trainer with the loss of a method. The only subclass."""
 
-import json
 import math
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import is_zipfile
 
 import torch
 from peft import PeftModel
@@ -16,12 +15,13 @@ from torch import nn
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import get_last_checkpoint, set_seed
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, set_seed
 
 from efface.cpu.memory import give_back
 from efface.cpu.norms import lean
 from efface.data.batches import Collator, Example, Schedule
 from efface.errors import TrainingError
+from efface.files import damaged, seal
 from efface.lm.adapters import settle
 from efface.lm.load import has_bfloat16
 from efface.lm.states import without_padding
@@ -75,6 +75,13 @@ class EraseTrainer(Trainer):  # type: ignore[misc]
             self._sums, self._counted = {}, 0
         super().log(logs, start_time)
 
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Its checksums are written when every process has written its part."""
+        super()._save_checkpoint(model, trial)
+        wait()
+        if is_main():
+            seal(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         return SequentialSampler(train_dataset if train_dataset is not None else self.train_dataset)
 
@@ -106,18 +113,12 @@ class _AfterStep(TrainerCallback):  # type: ignore[misc]
 
 
 def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint; one that a kill cut short is removed.
-
-    Its state is written last, by the first process; the others may be slower with theirs.
-    """
+    """The newest whole checkpoint; one that a kill cut short, or that is damaged, is removed, and the one before it serves."""
     while folder.is_dir() and (newest := get_last_checkpoint(str(folder))) is not None:
-        try:
-            json.loads((Path(newest) / "trainer_state.json").read_text(encoding="utf-8"))
-            whole = processes() == 1 or all(is_zipfile(Path(newest) / f"rng_state_{i}.pth") for i in range(processes()))
-        except (OSError, json.JSONDecodeError):
-            whole = False
-        if whole:
+        if (bad := damaged(Path(newest))) is None:
             return str(newest)
+        if is_main():
+            print(f"{newest} is not whole ({bad} is missing or damaged); it is dropped", file=sys.stderr)
         shutil.rmtree(newest)
     return None
 
@@ -159,7 +160,7 @@ def _arguments(recipe: Recipe, model: PeftModel, steps: int, folder: Path) -> Tr
         max_grad_norm=settings.clip,
         bf16=recipe.dtype != "float32" and (has_bfloat16() or model.dtype == torch.bfloat16),
         save_steps=settings.checkpoint_steps,
-        save_total_limit=1 if processes() == 1 else 2,  # the last may not be whole
+        save_total_limit=2,  # the last may not be whole
         logging_steps=1,
         use_cpu=on_cpu,
         ddp_backend="gloo" if processes() > 1 and on_cpu else None,
@@ -197,7 +198,7 @@ def train(
     planned = schedule(corpora, recipe)
     steps = len(planned) // (settings.batch_size * settings.accumulation * processes())
     if is_main():
-        last_checkpoint(folder)  # removes one that was cut short
+        last_checkpoint(folder)  # removes one that is not whole
     wait()
     arguments = _arguments(recipe, model, steps, folder)
     with Bar("training", steps) as bar, ready(model, arguments.bf16):

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from efface.auditing.files import read_json
 from efface.errors import InputError, RunError
+from efface.files import read_json
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import read_recipe
 from efface.recipe.record import RunRecord

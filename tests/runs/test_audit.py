@@ -16,6 +16,7 @@ from efface.auditing.subject import Subject
 from efface.cli import main
 from efface.concept.pack import Concept
 from efface.errors import EffaceError
+from efface.files import write_json
 from efface.recipe.settings import AuditSettings
 from efface.report.judged import gone, kept, summary
 from efface.report.verdict import verdict
@@ -142,7 +143,7 @@ def test_what_came_with_a_folder_neither_runs_code_nor_sends_anything(run: Run, 
     folder = shutil.copytree(run.folder, tmp_path / "run")
     record = json.loads((folder / "run.json").read_text())
     record["recipe"]["audit"] |= {"task_folder": str(tmp_path / "tasks"), "endpoint": "http://127.0.0.1:9/v1"}
-    (folder / "run.json").write_text(json.dumps(record))
+    write_json(folder / "run.json", record)
     assert audit(folder).settings.endpoint is None
     assert main(["audit", str(folder)]) == 0
     assert Run(folder).audit.settings.task_folder is None
@@ -227,7 +228,7 @@ def test_gate(limits: list[str], code: int, run: Run, capsys: pytest.CaptureFixt
 def test_a_figure_that_was_not_measured_closes_the_gate(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads((run.folder / "audit.json").read_text())
     del found["erased"]["scores"]["open/forget/leak"]
-    (tmp_path / "audit.json").write_text(json.dumps(found))
+    write_json(tmp_path / "audit.json", found)
     assert main(["gate", str(tmp_path), "--max-leak", "1"]) == 1
     assert "not measured" in capsys.readouterr().out
     assert main(["gate", str(tmp_path)]) == 2
@@ -249,16 +250,16 @@ def test_compare(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], m
     assert found["run"]["general"]["low"] == pytest.approx(kept(run.audit, "choice/general/acc_norm"))
     assert "again" in (tmp_path / "out" / "compare.html").read_text()
     other = json.loads((again / "audit.json").read_text())
-    (again / "audit.json").write_text(json.dumps({**other, "split": "tune"}))
+    write_json(again / "audit.json", {**other, "split": "tune"})
     assert main(["compare", str(run.folder), str(again)]) == 2
     assert "judged by the same questions" in capsys.readouterr().err
     for what, says in (("concept", "the same pack, got"), ("model", "the same base, in the same precision, got")):
         models = {**other["models"], what: "another"}
-        (again / "audit.json").write_text(json.dumps({**other, "models": models}))
+        write_json(again / "audit.json", {**other, "models": models})
         assert main(["compare", str(run.folder), str(again)]) == 2
         assert says in capsys.readouterr().err
         del models[what]
-        (again / "audit.json").write_text(json.dumps({**other, "models": models}))
+        write_json(again / "audit.json", {**other, "models": models})
         assert main(["compare", str(run.folder), str(again)]) == 0
 
 

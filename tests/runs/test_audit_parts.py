@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from efface.auditing import pair
-from efface.auditing.files import read_json
 from efface.auditing.scores import Audit
 from efface.cli import main
 from efface.concept.pack import Concept
+from efface.files import read_json
 from efface.runs.audit import audit
 from efface.runs.run import Run
 from tests.runs.test_audit import run as run

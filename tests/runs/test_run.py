@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from efface.errors import RunError
+from efface.files import write_json
 from efface.lm.layers import teacher
 from efface.lm.load import resolve_dtype
 from efface.runs import inputs
@@ -37,7 +38,7 @@ def test_weights_that_are_not_the_runs_are_refused(job: dict[str, Any], tmp_path
     run = erase(**{**job, "model": str(model), "dtype": "auto"})
     record = json.loads((run.folder / "run.json").read_text())
     record["recipe"]["trust_remote_code"] = True
-    (run.folder / "run.json").write_text(json.dumps(record))
+    write_json(run.folder / "run.json", record)
     seen = []
     with pytest.MonkeyPatch.context() as patch:
         load = inputs.load

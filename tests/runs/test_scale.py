@@ -24,7 +24,6 @@ from efface.recipe.resolve import resolve
 from efface.runs.folder import TRAINED
 from efface.runs.pipeline import erase
 from efface.runs.run import Run
-from efface.training import last_checkpoint
 
 SMALL: dict[str, Any] = {
     "dtype": "float32",
@@ -88,20 +87,6 @@ def test_a_model_in_pieces_is_one_line(split: str, monkeypatch: pytest.MonkeyPat
     with pytest.raises(InputError, match="weights in pieces .* are not supported"):
         erase("m", "ancient-egypt", to=tmp_path / "run")
     assert not any(tmp_path.iterdir())
-
-
-def test_a_checkpoint_of_two_processes_is_whole_when_both_have_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for step in (2, 4):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-        for process in (0, 1):
-            torch.save({}, tmp_path / f"checkpoint-{step}" / f"rng_state_{process}.pth")
-    late = tmp_path / "checkpoint-4" / "rng_state_1.pth"
-    late.write_bytes(late.read_bytes()[:-9])
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-4"), "of one process these files are not"
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-2")
-    assert not late.parent.exists()
 
 
 @pytest.mark.parametrize("rank", [2, 0])

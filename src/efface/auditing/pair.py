@@ -12,7 +12,6 @@ from pathlib import Path
 from peft.tuners.lora import LoraLayer
 from torch import nn
 
-from efface.auditing.files import read_json, write_json
 from efface.auditing.own import own_scorers
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.depth import score_depth
@@ -31,7 +30,8 @@ from efface.auditing.statistics import difference
 from efface.auditing.subject import Scorer, Subject
 from efface.concept.pack import Concept, Split
 from efface.cpu.memory import give_back
-from efface.errors import InputError, ModelError, RunError
+from efface.errors import InputError, ModelError
+from efface.files import read_or_drop, write_json
 from efface.lm.bundled import cache_dir
 from efface.lm.load import Loaded, load, require_model, weights_hash
 from efface.recipe.settings import AuditSettings
@@ -177,8 +177,8 @@ def _identity(subject: Subject, key: str) -> str:
 def kept(name: str, make: Callable[[], Measured]) -> Measured:
     """What is in the cache under a name, else what is made and put there."""
     file = cache_dir() / "audits" / f"{sha256(name.encode()).hexdigest()[:24]}.json"
-    with suppress(RunError):
-        return read_json(file, Measured)
+    if (there := read_or_drop(file, Measured)) is not None:
+        return there
     measured = make()
     with suppress(OSError):  # a cache that cannot be written costs time, not the run
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from efface.recipe.settings import AuditSettings
 
@@ -112,6 +112,8 @@ class Audit(_Result):
     one's own, besides those that every audit has (:data:`efface.auditing.figures.FIGURES`).
     """
 
+    #: of the rest of the file, from which a damaged one is known
+    sha256: str | None = Field(default=None, exclude=True)
     version: Literal[1] = 1
     concept: str
     title: str = ""

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from efface.auditing.files import read_json
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.cli.recipe import AuditFlags, audit_settings
 from efface.concept.find import find_packs
 from efface.concept.pack import Split
 from efface.errors import InputError, RunError
+from efface.files import read_json
 from efface.recipe.record import RunRecord
 from efface.recipe.settings import AuditSettings
 from efface.runs.folder import is_run

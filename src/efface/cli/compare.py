@@ -1,5 +1,6 @@
 """``efface compare RUN RUN …``, ``efface compare --methods all MODEL CONCEPT``: a table and a plot, a point a run or method."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from efface.auditing.files import read_json, write_json, write_text
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.cli.recipe import AuditFlags, audit_settings
 from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, TrainingError
+from efface.files import read_json, write_text
 from efface.recipe.recipe import merge, read_recipe
 from efface.recipe.settings import AuditSettings
 from efface.report.forms import bare_only
@@ -140,7 +141,7 @@ def _write(
     to.mkdir(parents=True, exist_ok=True)
     runs = {name: len(of) for name, of in audits.items()}
     plain = {name: {key: value and _finite(asdict(value)) for key, value in of.items()} for name, of in figures.items()}
-    write_json(to / "compare.json", plain)
+    write_text(to / "compare.json", json.dumps(plain, indent=2) + "\n")
     write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\nLeft out: {why}.\n" for why in left_out))
     write_text(to / "compare.html", write_comparison(figures, runs, left_out))
     if not quietly:

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import tyro
 
-from efface.auditing.files import read_json
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.errors import InputError
+from efface.files import read_json
 from efface.report.intervals import Interval
 from efface.report.judged import JUDGED, intervals, summary
 

@@ -1,6 +1,5 @@
 """MODEL CONCEPT and every setting of a recipe: the arguments that several verbs share."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ from pydantic import ValidationError
 from efface.cli.flags import flags, showing
 from efface.cli.parse import parse, wants_help
 from efface.concept.find import concept_names, find_packs
-from efface.errors import InputError, one_line
+from efface.errors import InputError, RunError, one_line
+from efface.files import read_object
 from efface.methods import complete_recipe
 from efface.recipe.recipe import Recipe, RecipeSettings, merge, nested, read_recipe, recorded
 from efface.recipe.resolve import require_effect, require_present
@@ -123,12 +123,12 @@ def _trial(given: RecipeArguments) -> dict[str, Any]:
         return {}
     file = (study or study_folder(given.model, " ".join(given.concepts))) / "tune.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_object(file)
         settings = found["said"] if "said" in found else recorded(found["recipe"])
         chosen = {trial["number"]: nested(trial["settings"]) for trial in found["trials"]}
-    except OSError:
-        raise InputError(f"no search in {file.parent}; expected a folder that 'efface tune' wrote (--study)") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (RunError, ValueError, KeyError, TypeError, AttributeError):
+        if not file.is_file():
+            raise InputError(f"no search in {file.parent}; expected a folder that 'efface tune' wrote (--study)") from None
         raise InputError(f"{file} is damaged; give the same 'efface tune' command again") from None
     if number not in chosen:
         known = ", ".join(map(str, chosen)) or "none"

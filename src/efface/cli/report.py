@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from efface.auditing.files import read_json
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
+from efface.files import read_json
 from efface.recipe.record import RunRecord
 from efface.runs.folder import is_run
 

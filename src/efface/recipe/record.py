@@ -3,15 +3,23 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from efface.recipe.recipe import Recipe, recorded
+
+
+class Training(BaseModel, frozen=True, extra="forbid"):
+    """What a training leaves beside its adapter. files: SHA-256 of the adapter's files, by their path in the run folder."""
+
+    losses: list[dict[str, float]]
+    tokens: dict[str, int]
+    files: dict[str, str] = {}
 
 
 class RunRecord(BaseModel, frozen=True, extra="forbid"):
     """How a run came about: recipe, seeds, versions, hashes, time, trained tokens.
 
-    sources: revision and hash of every corpus that the pack names but does not hold.
+    sources: revision and hash of every corpus that the pack names but does not hold. files: SHA-256 of the adapter's files.
     """
 
     recipe: Recipe
@@ -22,7 +30,10 @@ class RunRecord(BaseModel, frozen=True, extra="forbid"):
     peak_gib: float | None = None
     processes: int = 1
     sources: dict[str, str] = {}
+    files: dict[str, str] = {}
     losses: list[dict[str, float]]
+    #: of the rest of the file
+    sha256: str | None = Field(default=None, exclude=True)
 
     @field_validator("recipe", mode="before")
     @classmethod

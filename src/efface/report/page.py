@@ -6,8 +6,8 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from efface.auditing.files import write_text
 from efface.auditing.scores import Audit, Said
+from efface.files import write_text
 from efface.recipe.record import RunRecord
 from efface.report import charts, forms
 from efface.report.recovery import attack_rows

@@ -6,11 +6,11 @@ from typing import Any
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from efface.attacks.named import attack_scorers
-from efface.auditing.files import read_json, write_json
 from efface.auditing.pair import Pair, audit_pair
 from efface.auditing.scores import Audit
 from efface.concept.pack import Concept, Split
 from efface.errors import InputError, ModelError, RunError
+from efface.files import read_json, write_json
 from efface.lm.adapters import read_adapter
 from efface.lm.load import Loaded, load, weights_hash
 from efface.lm.states import require_head

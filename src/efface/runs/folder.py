@@ -1,7 +1,6 @@
 """A run folder while it is made: begun as ``NAME.partial``, named in one step, kept or dropped when something fails."""
 
 import errno
-import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from efface.auditing.files import write_json
 from efface.errors import EffaceError, RunError, UnfinishedRunError
+from efface.files import read_object, write_json
 from efface.lm.bundled import cache_dir
 from efface.processes import is_main
 
@@ -36,15 +35,13 @@ def begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
     """Start in an empty folder, or go on in one that the same recipe, model and pack have started."""
     marker = partial / "started.json"
     if partial.is_dir() and any(path.name != "started.json.part" for path in partial.iterdir()):
+        what = "an unfinished run of another recipe, model, pack or method file"
         try:
-            same = json.loads(marker.read_text(encoding="utf-8")) == started
-        except (OSError, json.JSONDecodeError):
-            same = False
+            same = read_object(marker) == started
+        except RunError:
+            same, what = False, f"an unfinished run whose {marker.name} is missing or damaged"
         if not same and not overwrite:
-            raise UnfinishedRunError(
-                f"{partial} holds an unfinished run of another recipe, model, pack or method file; "
-                "name another folder with --to, or drop it with --overwrite"
-            )
+            raise UnfinishedRunError(f"{partial} holds {what}; name another folder with --to, or drop it with --overwrite")
         if not same:
             shutil.rmtree(partial)
     partial.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ While it works the folder is called ``NAME.partial``; it gets its name in one st
 killed goes on from ``NAME.partial`` when the same command is given again.
 """
 
-import json
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,19 +16,20 @@ from typing import Any
 import torch
 
 from efface.attacks.named import attack_scorers
-from efface.auditing.files import write_json
 from efface.auditing.pair import Pair, audit_pair, check
+from efface.auditing.scores import Audit
 from efface.concept.find import concept_names
 from efface.concept.pack import Concept, Split
 from efface.data.batches import Example
 from efface.data.store import limit, require_writable
-from efface.errors import InputError, RunError
+from efface.errors import InputError
+from efface.files import changed, checksums, drop, read_or_drop, write_json
 from efface.lm.adapters import attach_adapter, read_adapter
 from efface.lm.load import Loaded, weights_hash
 from efface.methods import complete_recipe, make_method
 from efface.processes import is_main, processes, require_whole_model, wait
 from efface.recipe.recipe import Recipe
-from efface.recipe.record import RunRecord
+from efface.recipe.record import RunRecord, Training
 from efface.report.page import write_report
 from efface.runs.folder import LAST_WRITTEN, TRAINED, alone, begin, check_folder, finish, tidy
 from efface.runs.inputs import input_hashes, load_concept, load_model, look_ahead, target_store
@@ -111,12 +111,11 @@ class _Job:
 
     def stages(self) -> list[Stage]:
         """Prepare, train, audit, report. What was measured in another way is measured again."""
-        trained = (self.folder / TRAINED).is_file
         return [
-            Stage("prepare", self.prepare, trained),
-            Stage("train", self.train, trained, again=self.trained),
+            Stage("prepare", self.prepare, lambda: self.training() is not None),
+            Stage("train", self.train, lambda: self.training() is not None, again=self.trained),
             Stage("audit", self.audit, self.measured, alone=True),
-            Stage("report", self.report, lambda: self.measured() and (self.folder / LAST_WRITTEN).is_file(), alone=True),
+            Stage("report", self.report, lambda: self.measured() and self.reported(), alone=True),
         ]
 
     @cached_property
@@ -147,8 +146,18 @@ class _Job:
         student = attach_adapter(model.model, recipe.lora, recipe.seed)
         losses = train(student, model.tokenizer, self.method, self.corpora, recipe, folder / "checkpoints", folder / "adapter")
         if is_main():
-            write_json(folder / TRAINED, {"losses": losses, "tokens": _trained_tokens(recipe, self.corpora)})
+            files = checksums(folder, (folder / "adapter").iterdir())
+            write_json(folder / TRAINED, Training(losses=losses, tokens=_trained_tokens(recipe, self.corpora), files=files))
         return Loaded(student.eval(), model.tokenizer, model.source, model.path)  # type: ignore[arg-type]
+
+    def training(self) -> Training | None:
+        """What the training left, if it is done and its adapter is whole."""
+        marker = self.folder / TRAINED
+        found = read_or_drop(marker, Training)
+        if found is None or (bad := changed(self.folder, found.files)) is None:
+            return found
+        drop(marker, f"{self.folder / bad} is missing or damaged")
+        return None
 
     def trained(self, model: Loaded) -> Loaded:
         """The same model, from the adapter that was saved."""
@@ -165,23 +174,26 @@ class _Job:
 
     def measured(self) -> bool:
         """Whether the audit that is there was made as the recipe wants it."""
-        try:
-            there = Run(self.folder).audit
-        except RunError:
-            return False
-        return (there.settings, there.split) == (self.recipe.audit, self.split)
+        there = read_or_drop(self.folder / "audit.json", Audit)
+        return there is not None and (there.settings, there.split) == (self.recipe.audit, self.split)
+
+    def reported(self) -> bool:
+        """Whether record and page are there."""
+        return read_or_drop(self.folder / "run.json", RunRecord) is not None and (self.folder / LAST_WRITTEN).is_file()
 
     def report(self, model: Loaded) -> Loaded:
         """The record and the page; LAST_WRITTEN is the page's last file."""
-        training = json.loads((self.folder / TRAINED).read_text(encoding="utf-8"))
+        training = self.training()
+        assert training is not None, "it is the stage before"
         record = RunRecord(
             recipe=self.recipe,
             versions={"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
             hashes={**self.hashes, "adapter": weights_hash(model.model)},
-            tokens=training["tokens"],
+            tokens=training.tokens,
             seconds=self.clock.seconds,
             peak_gib=_peak_gib(),
-            losses=training["losses"],
+            losses=training.losses,
+            files=training.files,
             processes=processes(),
             sources=self.concept.sources,
         )

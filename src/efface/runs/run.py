@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from efface.auditing.files import read_json
 from efface.auditing.scores import Audit
 from efface.errors import RunError
+from efface.files import changed, read_json
 from efface.lm.adapters import read_adapter
 from efface.lm.load import Loaded, weights_hash
 from efface.recipe.recipe import Recipe
@@ -41,7 +41,14 @@ class Run:
         trust_remote_code: run code that comes with the model; a run folder does not decide that, whatever its recipe says.
         Raises RunError for a model or an adapter that is not the run's.
         """
-        recipe, expected = self.record.recipe, self.record.hashes
+        record = self.record
+        recipe, expected, other = (
+            record.recipe,
+            record.hashes,
+            f"{self.folder}: its adapter is not the one whose hash is in run.json",
+        )
+        if (bad := changed(self.folder, record.files)) and (self.folder / bad).exists():
+            raise RunError(f"{other} ({bad})")
         recipe = recipe.model_copy(update={"trust_remote_code": trust_remote_code})
         loaded = load_model(recipe)
         base = weights_hash(loaded.model)
@@ -50,7 +57,7 @@ class Run:
         student = read_adapter(loaded, self.folder / "adapter")
         hashes = {"model": base, "adapter": weights_hash(student)}
         if base == expected["model"] and hashes["adapter"] != expected["adapter"]:
-            raise RunError(f"{self.folder}: its adapter is not the one whose hash is in run.json")
+            raise RunError(other)
         return Loaded(student, loaded.tokenizer, loaded.source, loaded.path), hashes  # type: ignore[arg-type]
 
     def _in_another_precision(self, recipe: Recipe, loaded: Loaded) -> bool:

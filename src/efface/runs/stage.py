@@ -3,15 +3,16 @@
 So a job that was killed goes on where it was, a stage can be added in one place, and erasures can follow each other.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from efface.auditing.files import write_json
+from pydantic import RootModel
+
 from efface.cpu.memory import give_back
+from efface.files import read_or_drop, write_json
 from efface.lm.load import Loaded
 from efface.processes import is_main, wait
 from efface.runs.folder import CLOCK
@@ -57,9 +58,9 @@ class Clock:
     """Seconds spent in each stage, those before an interruption included if the stage was finished."""
 
     def __init__(self, folder: Path) -> None:
-        self.file, self.seconds = folder / CLOCK, dict[str, float]()
-        if self.file.is_file():
-            self.seconds = json.loads(self.file.read_text(encoding="utf-8"))
+        self.file = folder / CLOCK
+        before = read_or_drop(self.file, RootModel[dict[str, float]])
+        self.seconds = before.root if before is not None else {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

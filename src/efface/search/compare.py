@@ -1,13 +1,12 @@
 """Every method on one model and one concept, each with the same number of trained tokens, over several seeds."""
 
-import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from efface.auditing.files import write_json
-from efface.errors import InputError, TrainingError, UnfinishedRunError
+from efface.errors import InputError, RunError, TrainingError, UnfinishedRunError
+from efface.files import read_object, write_json
 from efface.methods import NAMES, complete_recipe, find_method
 from efface.processes import require_one_process
 from efface.recipe.presets import PRESETS
@@ -102,10 +101,10 @@ def _marker(folder: Path) -> Path:
 def _left_out(folder: Path, recipe: Recipe, made_from: Mapping[str, str]) -> TrainingError | None:
     """Why this run was given up when it was tried."""
     try:
-        found = json.loads(_marker(folder).read_text(encoding="utf-8"))
+        found = read_object(_marker(folder))
         same = (found["recipe"], found["made_from"]) == (recipe.model_dump(mode="json"), made_from)
         return TrainingError(f"{found['error']}; to try again remove {_marker(folder)}") if same else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (RunError, KeyError, TypeError):
         return None
 
 

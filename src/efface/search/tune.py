@@ -19,7 +19,6 @@ from peft import PeftModel
 from torch import nn
 
 from efface.auditing.batches import out_of_memory
-from efface.auditing.files import read_json, write_json
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.fluency import score_answers
 from efface.auditing.scorers.forms import score_forms
@@ -29,6 +28,7 @@ from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.store import Store
 from efface.errors import InputError, RunError, TrainingError
+from efface.files import read_or_drop, write_json
 from efface.lm.adapters import attach_adapter
 from efface.lm.layers import bare, linear_modules, teacher
 from efface.lm.load import Loaded, weights_hash
@@ -168,9 +168,11 @@ class Study:
 
     def _base(self, loaded: Loaded, concept: Concept) -> Measured:
         file = self.folder / "base.json"
-        if not file.is_file():
-            write_json(file, _measure(loaded.model, loaded, concept))
-        return read_json(file, Measured)
+        if (there := read_or_drop(file, Measured)) is not None:
+            return there
+        measured = _measure(loaded.model, loaded, concept)
+        write_json(file, measured)
+        return measured
 
     def _trial(self, trial: optuna.Trial, loaded: Loaded, concept: Concept, store: Store, base: Measured) -> tuple[float, ...]:
         chosen: dict[str, float] = {}
