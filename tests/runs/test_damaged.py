@@ -56,7 +56,7 @@ def unnamed(model_folders: dict[str, Path], pack_folder: Path, tmp_path_factory:
     [
         ("flipped", "adapter/adapter_model.safetensors", {"train", "audit_pair", "write_report"}),
         ("gone", "adapter/adapter_config.json", {"train", "audit_pair", "write_report"}),
-        ("empty", "training.json", {"train", "audit_pair", "write_report"}),
+        ("empty", "training.json", set()),
         ("cut", "audit.json", {"audit_pair", "write_report"}),
         ("flipped", "run.json", {"write_report"}),
         ("flipped", "seconds.json", set()),

@@ -1,85 +1,177 @@
-"""A run folder while it is made: begun as ``NAME.partial``, named in one step, kept or dropped when something fails."""
+"""A run folder while it is made: begun as ``NAME.partial``, named in one step, kept or dropped when something fails.
+
+A folder that is there already (an empty one, a mounted volume) stays where it is: the work is done in ``NAME/.partial``, and the
+record moves last. So a run is finished when its record has its place, and nothing is left to do after that.
+"""
 
 import errno
+import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from efface.errors import EffaceError, RunError, UnfinishedRunError
-from efface.files import read_object, write_json
-from efface.lm.bundled import cache_dir
-from efface.processes import is_main
+from efface.files import read_json, read_object, write_json
+from efface.processes import is_main, processes
+from efface.recipe.recipe import Recipe
+from efface.recipe.record import RunRecord
 
-TRAINED, LAST_WRITTEN = "training.json", "README.md"  # written after training, and at the very end
-CLOCK = "seconds.json"
+RECORD, TRAINED, CLOCK, STARTED = "run.json", "training.json", "seconds.json", "started.json"
+LAST_WRITTEN = "README.md"  # of what a run holds
+HELD = ("adapter", "audit.json", "report.html", LAST_WRITTEN, RECORD)
+WORK = ("checkpoints", CLOCK, TRAINED, STARTED)  # the last of them is removed last
+INSIDE = ".partial"
+OF_THE_DISK = "lost+found"  # in an empty volume
 FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Only a run is ever replaced, and only when asked."""
+@dataclass(frozen=True)
+class Place:
+    """Where a run is made (``partial``), and what it will be (``folder``)."""
+
+    folder: Path
+    partial: Path
+
+    @property
+    def inside(self) -> bool:
+        """Whether the folder is there and stays."""
+        return self.partial.parent == self.folder
+
+
+def find_place(named: Path, overwrite: bool) -> Place:
+    """Where to make the run that is to be called so. Only a run is ever replaced, and only when asked. Raises RunError."""
+    folder = behind_links(named)
     if folder.name in ("", ".."):
-        raise RunError(f"--to {folder}: expected the name of a new folder")
+        raise RunError(f"--to {named}: expected the name of a new folder")
+    inside, beside = folder / INSIDE, folder.with_name(folder.name + ".partial")
     if is_run(folder):
         if not overwrite:
-            raise RunError(f"{folder} already holds a run; name another folder with --to, or replace it with --overwrite")
-    elif folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise RunError(f"{folder} is there and is no run; name another folder with --to")
+            raise RunError(f"{named} already holds a run; name another folder with --to, or replace it with --overwrite")
+        stays = _fixed(folder)
+    else:
+        if folder.exists() and not (folder.is_dir() and {path.name for path in folder.iterdir()} <= _ours(inside)):
+            raise RunError(f"{named} is there and is no run; name another folder with --to")
+        stays = folder.is_dir() and not beside.is_dir()
+    return Place(folder, inside if inside.is_dir() or stays else beside)
 
 
-def begin(partial: Path, started: dict[str, Any], overwrite: bool) -> None:
+def behind_links(named: Path) -> Path:
+    """The folder itself where a link is named, be it there or not. Raises RunError for a link that leads nowhere."""
+    if not named.is_symlink():
+        return named
+    folder = Path(os.path.realpath(named))
+    if folder.is_symlink() or not folder.parent.is_dir():
+        raise RunError(f"{named} is a link to {os.readlink(named)}, and {folder.parent} is not there; is its disk mounted?")
+    return folder
+
+
+def _ours(inside: Path) -> set[str]:
+    """What may lie in a folder that a run is made in."""
+    return {OF_THE_DISK, INSIDE, _lock(inside).name, *(HELD if inside.is_dir() else ())}
+
+
+def _fixed(folder: Path) -> bool:
+    """Whether a folder cannot get another name: something is mounted there, or its own folder cannot be written."""
+    try:
+        os.rename(folder, folder / "itself")  # never possible; the reason tells a mount from a plain folder
+    except OSError as error:
+        return error.errno == errno.EXDEV or not os.access(folder.parent, os.W_OK)
+    raise AssertionError
+
+
+def started(recipe: Recipe, hashes: Mapping[str, str], count: int) -> dict[str, Any]:
+    """What identifies a run's work: another audit goes on with the same training."""
+    inputs = {name: of for name, of in hashes.items() if name != "adapter"}
+    return {"recipe": recipe.model_dump(mode="json", exclude={"audit"}), "hashes": inputs, "processes": count}
+
+
+def begin(place: Place, recipe: Recipe, hashes: Mapping[str, str], overwrite: bool) -> None:
     """Start in an empty folder, or go on in one that the same recipe, model and pack have started."""
-    marker = partial / "started.json"
-    if partial.is_dir() and any(path.name != "started.json.part" for path in partial.iterdir()):
-        what = "an unfinished run of another recipe, model, pack or method file"
-        try:
-            same = read_object(marker) == started
-        except RunError:
-            same, what = False, f"an unfinished run whose {marker.name} is missing or damaged"
-        if not same and not overwrite:
-            raise UnfinishedRunError(f"{partial} holds {what}; name another folder with --to, or drop it with --overwrite")
-        if not same:
+    partial, now = place.partial, started(recipe, hashes, processes())
+    if partial.is_dir() and any(path.name != f"{STARTED}.part" for path in partial.iterdir()):
+        before = _before(partial)
+        if before != now and not overwrite:
+            other = (
+                f"whose {STARTED} is missing or damaged" if before is None else "of another recipe, model, pack or method file"
+            )
+            raise UnfinishedRunError(
+                f"{partial} holds an unfinished run {other}; name another folder with --to, or drop it with --overwrite"
+            )
+        if before != now:
             shutil.rmtree(partial)
+        elif place.inside and not (partial / STARTED).exists():  # killed while it moved
+            for name in HELD:
+                if not (partial / name).exists() and (place.folder / name).exists():
+                    (place.folder / name).rename(partial / name)
     partial.mkdir(parents=True, exist_ok=True)
-    write_json(marker, started)
+    write_json(partial / STARTED, now)
 
 
-def finish(partial: Path, folder: Path) -> None:
-    """Drop what only the work needed, then give the folder its name in one step."""
-    for leftover in ("checkpoints", TRAINED, CLOCK):
+def _before(partial: Path) -> dict[str, Any] | None:
+    """What the work there was begun from: its marker says so, or the record of a run that lacks nothing but its place."""
+    with suppress(RunError):
+        return read_object(partial / STARTED)
+    with suppress(RunError):
+        record = read_json(partial / RECORD, RunRecord)
+        return started(record.recipe, record.hashes, record.processes)
+    return None
+
+
+def finish(place: Place) -> None:
+    """Drop what only the work needed, then give the run its place in one step."""
+    partial, folder = place.partial, place.folder
+    for leftover in WORK:
         path = partial / leftover
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if place.inside:
+        (folder / RECORD).unlink(missing_ok=True)
+        for name in HELD:  # the record is the last
+            if (folder / name).is_dir():
+                shutil.rmtree(folder / name)
+            (partial / name).replace(folder / name)
+        partial.rmdir()
+        return
     old = folder.with_name(f".{folder.name}.replaced")
     if folder.exists():  # removed bit by bit, it would look like no run
         shutil.rmtree(old, ignore_errors=True)
         folder.rename(old)
     partial.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
-    (folder / "started.json").unlink()
+
+
+def _lock(partial: Path) -> Path:
+    return partial.with_name(f".{partial.name.lstrip('.')}.lock")
 
 
 @contextmanager
 def alone(partial: Path) -> Iterator[None]:
-    """Only one job works in a folder. Raises RunError while another does."""
+    """Only one job works in a folder, from whatever machine. Raises RunError while another does."""
     if not is_main():
         yield
         return
-    name = sha256(str(partial.resolve()).encode()).hexdigest()[:24]
-    locks = cache_dir() / "locks"
+    lock = FileLock(_lock(partial), blocking=False)  # beside the run: every machine that sees the one sees the other
     try:
-        locks.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(locks / f"{name}.lock", blocking=False)
+        _lock(partial).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise RunError(f"another command is working in {partial}; wait for it, or name another folder with --to") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
+        print(f"the disk of {partial} has no locks; see that no other command works there", file=sys.stderr)
     try:
         yield
     finally:
-        lock.release()
+        if lock.is_locked:
+            _lock(partial).unlink(missing_ok=True)  # who waits for the file that is gone makes a new one
+            lock.release()
 
 
 @contextmanager
@@ -110,4 +202,4 @@ def _is_full(folder: Path) -> bool:
 
 def is_run(folder: str | Path) -> bool:
     """Whether this is the folder of a finished run."""
-    return (Path(folder) / "run.json").is_file()
+    return (Path(folder) / RECORD).is_file()

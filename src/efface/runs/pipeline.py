@@ -31,7 +31,7 @@ from efface.processes import is_main, processes, require_whole_model, wait
 from efface.recipe.recipe import Recipe
 from efface.recipe.record import RunRecord, Training
 from efface.report.page import write_report
-from efface.runs.folder import LAST_WRITTEN, TRAINED, alone, begin, check_folder, finish, tidy
+from efface.runs.folder import LAST_WRITTEN, RECORD, TRAINED, alone, begin, find_place, finish, tidy
 from efface.runs.inputs import input_hashes, load_concept, load_model, look_ahead, target_store
 from efface.runs.run import Run
 from efface.runs.stage import Clock, Stage, run_stages
@@ -75,8 +75,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     """Do all of it: prepare, train, measure, report. Raises an EffaceError before anything is written if the input is wrong."""
     require_whole_model()
     folder = Path(to) if to is not None else default_folder(recipe)
-    check_folder(folder, overwrite)
-    partial = folder.with_name(folder.name + ".partial")
+    partial = find_place(folder, overwrite).partial
     concept = load_concept(recipe)
     check(recipe.audit, concept)
     limit()
@@ -87,14 +86,14 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     look_ahead(recipe, concept, loaded)
     hashes = {"model": weights_hash(loaded.model), **input_hashes(recipe, concept)}
     with alone(partial), tidy(partial):
+        place = find_place(folder, overwrite)  # another command may have finished it meanwhile
         if is_main():
-            started = {"recipe": recipe.model_dump(mode="json", exclude={"audit"}), "hashes": hashes, "processes": processes()}
-            begin(partial, started, overwrite)
+            begin(place, recipe, hashes, overwrite)
         wait()
         job = _Job(recipe, concept, loaded, partial, split, hashes)
         run_stages(job.stages(), loaded, job.clock)
         if is_main():
-            finish(partial, folder)
+            finish(place)
     return Run(folder)
 
 
@@ -151,12 +150,14 @@ class _Job:
         return Loaded(student.eval(), model.tokenizer, model.source, model.path)  # type: ignore[arg-type]
 
     def training(self) -> Training | None:
-        """What the training left, if it is done and its adapter is whole."""
-        marker = self.folder / TRAINED
-        found = read_or_drop(marker, Training)
-        if found is None or (bad := changed(self.folder, found.files)) is None:
-            return found
-        drop(marker, f"{self.folder / bad} is missing or damaged")
+        """What the training left, if it is done and its adapter is whole; the record of a whole run has it too."""
+        kinds: dict[str, type[Training] | type[RunRecord]] = {TRAINED: Training, RECORD: RunRecord}
+        for name, kind in kinds.items():
+            if (found := read_or_drop(self.folder / name, kind)) is None:
+                continue
+            if (bad := changed(self.folder, found.files)) is None:
+                return Training(losses=found.losses, tokens=found.tokens, files=found.files)
+            drop(self.folder / name, f"{self.folder / bad} is missing or damaged")
         return None
 
     def trained(self, model: Loaded) -> Loaded:
@@ -179,7 +180,7 @@ class _Job:
 
     def reported(self) -> bool:
         """Whether record and page are there."""
-        return read_or_drop(self.folder / "run.json", RunRecord) is not None and (self.folder / LAST_WRITTEN).is_file()
+        return read_or_drop(self.folder / RECORD, RunRecord) is not None and (self.folder / LAST_WRITTEN).is_file()
 
     def report(self, model: Loaded) -> Loaded:
         """The record and the page; LAST_WRITTEN is the page's last file."""
@@ -197,7 +198,7 @@ class _Job:
             processes=processes(),
             sources=self.concept.sources,
         )
-        write_json(self.folder / "run.json", record)
+        write_json(self.folder / RECORD, record)
         write_report(self.folder, Run(self.folder).audit, record)
         return model
 
