@@ -65,7 +65,9 @@ def split_options(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]
     words = iter(args)
     for word in words:
         name, equals, value = word.partition("=")
-        if not name.startswith("--") or name.replace("_", "-") in OWN:
+        if word == "--":
+            own += [word, *words]
+        elif not name.startswith("--") or name.replace("_", "-") in OWN:
             own.append(word)
         elif (value := value if equals else next(words, "")) == "":
             raise InputError(f"generate: expected a value after {name}")

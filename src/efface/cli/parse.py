@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -28,9 +29,8 @@ def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: An
     """Arguments of ``efface VERB`` as ``kind``. Raises InputError in one line; prints help and exits for ``--help``."""
     errors, width, help_wanted = io.StringIO(), os.environ.get("COLUMNS"), wants_help(args)
     try:
-        if help_wanted:
-            return tyro.cli(kind, args=args, prog=f"efface {verb}", **options)
-        os.environ["COLUMNS"] = "1000"
+        if not help_wanted:
+            os.environ["COLUMNS"] = "1000"
         with contextlib.redirect_stderr(errors):
             return tyro.cli(kind, args=args, prog=f"efface {verb}", **options)
     except SystemExit as stop:
@@ -56,5 +56,6 @@ def fold(box: str) -> str:
 
 
 def wants_help(args: Sequence[str]) -> bool:
-    """Whether the arguments ask for help."""
-    return "-h" in args or "--help" in args
+    """Whether the arguments ask for help; behind ``--`` nothing is an option."""
+    options = list(itertools.takewhile(lambda arg: arg != "--", args))
+    return "-h" in options or "--help" in options
