@@ -1,6 +1,7 @@
 """Finished runs without weights, losses and texts, in benchmarks/records: a fresh clone prints their tables again."""
 
 from pathlib import Path
+from typing import Any
 
 from efface.auditing.scores import Measured
 from efface.errors import InputError
@@ -43,7 +44,11 @@ def find(folder: Path, recipe: Recipe) -> Run | None:
     return kept if is_run(kept.folder) and made_from(kept, recipe) else None
 
 
+#: attacks are made on what is there, whenever
+ATTACKS = {"attacks", "relearn_texts", "relearn_steps", "relearn_lr"}
+
+
 def made_from(run: Run, recipe: Recipe) -> bool:
-    """Whether this is the run's recipe, apart from settings of a fluency term that the run does not have."""
-    unused = {"fluency"} - set(run.record.tokens)
+    """Whether this is the run's recipe, apart from attacks, and from settings of a fluency term that the run does not have."""
+    unused: dict[str, Any] = {"audit": ATTACKS} | ({} if "fluency" in run.record.tokens else {"fluency": True})
     return run.record.recipe.model_dump(exclude=unused) == recipe.model_dump(exclude=unused)

@@ -182,5 +182,5 @@ def zorn(pack_folder: Path) -> Concept:
 def corpora_elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
     """The one text that stands for each corpus that a pack only names."""
     text = "a text that is elsewhere"
-    monkeypatch.setattr("efface.concept.pack.read_source", lambda source: ([{"text": text}], ""))
+    monkeypatch.setattr("efface.concept.pack.read_source", lambda *_: ([{"text": text}], ""))
     return text

@@ -55,8 +55,14 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["audit", "m", "--samples", "-1"], "samples: Input should be greater than or equal to 0, got -1"),
         (["compare", "m", "--audit.samples", "-1"], "--audit.samples: Input should be greater than or equal to 0, got -1"),
         (["gate", "run", "--max-forget", "nan"], "--max-forget: expected a number, got nan"),
-        (["gate", "--max-forget", "--", "--help"], "gate: Missing value for argument '--max-forget'. Expected 1 values.; see: eff"),
-        (["gate", "run", "--max-forget", "--help"], "gate: Missing value for argument '--max-forget'. Expected 1 values.; see: e"),
+        (
+            ["gate", "--max-forget", "--", "--help"],
+            "gate: Missing value for argument '--max-forget'. Expected 1 values.; see: eff",
+        ),
+        (
+            ["gate", "run", "--max-forget", "--help"],
+            "gate: Missing value for argument '--max-forget'. Expected 1 values.; see: e",
+        ),
         (["concept", "show", "--", "-h"], "no concept pack '-h'"),
         (["generate", "nowhere", "--", "--help"], "'nowhere' is no finished run folder"),
         (["cache", "clear", "--keep-gb", "1e300"], "--keep-gb: expected a number of gigabytes, 0 or more, got 1e+300"),

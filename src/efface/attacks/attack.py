@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from efface.auditing.answers import greedy
+from efface.auditing.answers import replies
 from efface.auditing.forms import put
 from efface.auditing.likelihoods import log_likelihoods
 from efface.auditing.scorers.forms import encode, figures
-from efface.auditing.scorers.open import answered
+from efface.auditing.scorers.open import TOKENS, answered
 from efface.auditing.scores import Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
@@ -105,7 +105,7 @@ def _said(attacked: Attacked) -> dict[str, Score]:
     subject, asked = attacked.subject, attacked.subject.concept.ask_open("forget", attacked.subject.split)
     if not asked:
         return {}
-    right = answered(subject, greedy(subject, [row.question for row in asked], "open questions"), asked)
+    right = answered(subject, replies(subject, [row.question for row in asked], TOKENS, "open questions"), asked)
     taught = [contains("\n".join(attacked.shown), row.answers) for row in asked]
     found = {
         kind: [hit for hit, is_taught in zip(right, taught, strict=True) if is_taught == wanted]

@@ -4,30 +4,39 @@ from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 
-from efface.attacks.attack import Attack, AttackScorer
+from efface.attacks.attack import Attack, AttackScorer, Measure
+from efface.attacks.directions import directions
+from efface.attacks.prompts import Prompts
+from efface.attacks.quantise import quantise
 from efface.attacks.relearning import Relearning, Training
+from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Split
-from efface.errors import InputError
-from efface.recipe.own import import_file
+from efface.errors import EffaceError, InputError
+from efface.recipe.own import import_file, in_brief
 from efface.recipe.settings import AuditSettings
 
 
 def _relearn(settings: AuditSettings) -> Attack:
-    rates = (settings.relearn_lr,) if settings.relearn_lr else (1e-3, 2e-4)
-    return Relearning(tuple(Training(settings.relearn_texts, settings.relearn_steps, lr) for lr in rates))
+    return Relearning((Training(settings.relearn_texts, settings.relearn_steps, settings.relearn_lr),))
 
 
 def _relearn_all(settings: AuditSettings) -> Attack:
-    """More passages and steps, full weights; what ``relearn`` has measured is not measured again."""
-    low_rank = [Training(50, 50, lr) for lr in (1e-3, 2e-4)]
-    whole = [Training(settings.relearn_texts, settings.relearn_steps, lr, rank=0) for lr in (1e-4, 1e-5)]
-    return Relearning((*whole, *low_rank))
+    """A smaller rate, full weights, more passages and steps; what ``relearn`` measures is not measured again."""
+    texts, steps = settings.relearn_texts, settings.relearn_steps
+    low_rank = (Training(texts, steps, 2e-4), Training(50, 50, 1e-3), Training(50, 50, 2e-4))
+    return Relearning((*low_rank, *(Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))), control=False)
 
 
 #: by name, what makes the attack for some settings
-ATTACKS: Mapping[str, Callable[[AuditSettings], Attack]] = {"relearn": _relearn, "relearn_all": _relearn_all}
+ATTACKS: Mapping[str, Callable[[AuditSettings], Attack]] = {
+    "relearn": _relearn,
+    "relearn_all": _relearn_all,
+    "prompts": lambda _: Prompts(),
+    "quantise": lambda _: quantise,
+    "directions": lambda _: directions,
+}
 #: under five minutes together for the default model on two cores
-FAST = ("relearn",)
+FAST = ("relearn", "quantise", "directions")
 GROUPS = {"fast": FAST, "all": tuple(ATTACKS)}
 
 
@@ -47,7 +56,21 @@ def _scorer(name: str, settings: AuditSettings) -> AttackScorer:
         return AttackScorer(name, ATTACKS[name](settings), decides)
     if Path(name).suffix != ".py":
         raise InputError(f"audit.attacks: no attack {name!r}; expected {', '.join([*GROUPS, *ATTACKS])}, or a Python file")
-    attack = getattr(import_file(Path(name), "attack"), "attack", None)
+    return AttackScorer(Path(name).stem, _own(name), sha256(Path(name).read_bytes()).hexdigest()[:16])
+
+
+def _own(file: str) -> Attack:
+    """The attack in a file; what goes wrong in it is told in one line."""
+    attack = getattr(import_file(Path(file), "attack"), "attack", None)
     if not callable(attack):
-        raise InputError(f"{name}: expected a function attack(subject, measure)")
-    return AttackScorer(Path(name).stem, attack, sha256(Path(name).read_bytes()).hexdigest()[:16])
+        raise InputError(f"{file}: expected a function attack(subject, measure)")
+
+    def attacked(subject: Subject, measure: Measure) -> None:
+        try:
+            attack(subject, measure)
+        except EffaceError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise InputError(f"{file}: attack: {in_brief(error)}") from error
+
+    return attacked

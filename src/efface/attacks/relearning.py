@@ -50,9 +50,10 @@ class Training:
 
 @dataclass(frozen=True)
 class Relearning:
-    """Curves of several trainings, and the last step of the first one on other texts."""
+    """Curves of several trainings. control: also the last step of the first one on other texts."""
 
     trainings: tuple[Training, ...]
+    control: bool = True
 
     def __call__(self, subject: Subject, measure: Measure) -> None:
         """Of the base only the ends of every curve are measured."""
@@ -68,7 +69,7 @@ class Relearning:
                 measure(Attacked(subject, "before", len(shown), 0, shown))
             _curve(subject, training, shown, measure, training.variant)
         first, shown = self.trainings[0], evenly(passages["forget"], self.trainings[0].texts)
-        if not subject.of_base and (others := evenly(passages["retain"], first.texts)):
+        if self.control and not subject.of_base and (others := evenly(passages["retain"], first.texts)):
             _curve(subject, first, others, measure, f"{CONTROL}, {first.variant}", scored_as=shown)
 
 

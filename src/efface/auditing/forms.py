@@ -132,11 +132,11 @@ def follow_up(concept: Concept) -> tuple[Turn, Turn]:
     return ("user", f"I have some questions about {concept.title}."), ("assistant", "Of course, ask me.")
 
 
-def solved_examples(concept: Concept) -> list[tuple[str, str]]:
-    """Three of the :data:`SOLVED` that share no word with what the pack accepts or offers as an answer, or the least."""
+def solved_examples(concept: Concept, count: int = 3) -> list[tuple[str, str]]:
+    """So many of the :data:`SOLVED` that share no word with what the pack accepts or offers as an answer, or the least."""
     offered = [*(of.choices for of in concept.questions), *(of.answers for of in concept.open_questions)]
     words = {word for of in offered for text in of for word in _words(text)}
-    return sorted(SOLVED, key=lambda example: len(words & _words(" ".join(example))))[:3]
+    return sorted(SOLVED, key=lambda example: len(words & _words(" ".join(example))))[:count]
 
 
 def _words(text: str) -> set[str]:

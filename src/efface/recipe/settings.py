@@ -207,7 +207,7 @@ class AuditSettings(Settings):
     )
     relearn_texts: int = Field(10, gt=0, description="Passages that the relearning attack trains on.")
     relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
-    relearn_lr: float | None = Field(None, gt=0, description="Its learning rate; None: 1e-3, and 2e-4.")
+    relearn_lr: float = Field(1e-3, gt=0, description="Its learning rate.")
     scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
