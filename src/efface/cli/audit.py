@@ -1,6 +1,5 @@
 """``efface audit RUN`` and ``efface audit MODEL --base BASE --concept PACK``."""
 
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,11 +10,12 @@ import tyro
 
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
-from efface.cli.recipe import AuditFlags, audit_settings
+from efface.cli.recipe import AuditFlags, audit_settings, complain_of
 from efface.concept.find import find_packs
 from efface.concept.pack import Split
 from efface.errors import InputError, RunError
 from efface.files import read_json
+from efface.recipe.foreign import harmless, harmless_audit
 from efface.recipe.record import RunRecord
 from efface.recipe.settings import AuditSettings
 from efface.runs.folder import is_run
@@ -47,10 +47,11 @@ def audit(args: Sequence[str]) -> None:
     given: Arguments = parse(Arguments, args, "audit")
     run, remembered = is_run(given.what), AuditSettings()
     if run:  # it remembers how it was measured; what is given now comes on top
-        remembered = read_json(Path(given.what) / "run.json", RunRecord).recipe.audit.harmless()
+        remembered, left_out = harmless_audit(read_json(Path(given.what) / "run.json", RunRecord).recipe)
         with suppress(RunError):
-            if (last := read_json(Path(given.what) / "audit.json", Audit).settings.scorers) and "scorers" not in given.settings:
-                print(f"scorers of the last audit are left out: {' '.join(last)}; give --scorers again", file=sys.stderr)
+            last = read_json(Path(given.what) / "audit.json", Audit).settings
+            left_out |= harmless({"audit": last.model_dump(include={"scorers", "attacks"})})[1]
+        complain_of(given.what, left_out, {"audit": given.settings}, "audit.")
     settings = audit_settings(given.settings, remembered)
     if not run and (given.base is None or given.concept is None):
         raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")

@@ -20,6 +20,7 @@ from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, TrainingError
 from efface.files import read_json, write_text
 from efface.recipe.recipe import merge, read_recipe
+from efface.recipe.resolve import require_known
 from efface.recipe.settings import AuditSettings
 from efface.report.forms import bare_only
 from efface.report.paper import HARRY_POTTER, WMDP
@@ -110,12 +111,13 @@ def _contest(given: Arguments) -> tuple[Path, dict[str, list[Audit]], list[str]]
 
     from efface.search.compare import contenders, contest, short
 
-    names = contenders([name.strip() for name in given.methods.split(",")])
     to = given.to or Path("runs") / f"compare-{concept_names(concept)}-{Path(model).name}"
     shared = read_recipe(given.recipe) if given.recipe else {}
     if own := [name for name in shared if name in OWN]:
         raise InputError(f"{given.recipe}: expected settings that all runs share and that no flag sets, got {', '.join(own)}")
     settings = merge({"dtype": given.dtype, "audit": given.audit}, shared)
+    require_known({**settings, "model": model, "concept": concept})
+    names = contenders([name.strip() for name in given.methods.split(",")])
     found: dict[str, list[Audit]] = {}
     left_out: list[str] = []
     for name, run in contest(model, concept, names, to, seeds=given.seeds, budget=given.budget, settings=settings):

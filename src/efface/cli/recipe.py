@@ -14,10 +14,14 @@ from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, RunError, one_line
 from efface.files import read_object
 from efface.methods import complete_recipe
+from efface.processes import is_main
+from efface.recipe.foreign import METHOD, harmless
+from efface.recipe.own import is_file
 from efface.recipe.recipe import Recipe, RecipeSettings, merge, nested, read_recipe, recorded
 from efface.recipe.resolve import require_effect, require_present
 from efface.recipe.settings import AuditSettings
 from efface.recipe.yaml import load_yaml
+from efface.shown import complain
 
 if TYPE_CHECKING:
     RecipeFlags = dict[str, Any]
@@ -47,12 +51,13 @@ def parse_recipe(kind: type[_A], args: Sequence[str], verb: str) -> tuple[_A, Re
     require_present(nested({arg.lstrip("-").split("=")[0].replace("-", "_"): True for arg in args if arg.startswith("--")}))
     given: _A = parse(kind, args, verb)
     names, file = _named(given, verb)
-    trial = _trial(given)
     said = _said(given)
+    trial = _trial(given, names, merge(file, said))
+    if isinstance(names["concept"], str):
+        find_packs(names["concept"])
     recipe = complete_recipe({**merge(merge(file, trial), said), **names}, strict=not trial)
     if trial:
         require_effect(recipe, said)
-    find_packs(recipe.concept)
     return given, recipe
 
 
@@ -63,6 +68,8 @@ def _with_defaults(kind: type[_A], args: Sequence[str], verb: str) -> type:
         given: _A = parse(kind, others, verb)
         _, file = _named(given, verb) if given.model.endswith((".yaml", ".yml")) else ({}, {})
         said = merge(file, {name: value for name, value in _said(given).items() if name in ("preset", "method")})
+        if is_file(said.get("method")):  # it is not run to be told about
+            said = {name: value for name, value in said.items() if name not in ("method", "options")}
         recipe = complete_recipe({**said, "model": "-", "concept": "-"})
     except InputError:
         return kind
@@ -70,7 +77,7 @@ def _with_defaults(kind: type[_A], args: Sequence[str], verb: str) -> type:
 
 
 def _named(given: RecipeArguments, verb: str) -> tuple[dict[str, str], dict[str, Any]]:
-    """Model and concept, and the settings of a recipe file."""
+    """Model and concept, and the settings of a recipe file (as they stand there)."""
     if given.model.endswith((".yaml", ".yml")):
         file = read_recipe(Path(given.model))
         if not {"model", "concept"} <= file.keys():
@@ -111,21 +118,34 @@ def audit_settings(given: Mapping[str, Any], base: AuditSettings, prefix: str = 
         raise InputError(f"--{prefix}{one_line(error)}") from None
 
 
+def complain_of(what: str | Path, left_out: Mapping[str, Any], said: Mapping[str, Any], prefix: str = "") -> None:
+    """Tell which settings that came with a folder are not taken over, unless the user gave them. prefix: of the verb's flags."""
+    for name, value in left_out.items() if is_main() else ():
+        section, _, setting = name.rpartition(".")
+        if setting not in (said.get(section, {}) if section else said):
+            shown = " ".join(value) if isinstance(value, list | tuple) else value
+            flag = f"--{name.removeprefix(prefix).replace('_', '-')}"
+            complain(f"{what}: {name} {shown} is left out, for it runs code or sends something; to take it over say {flag}")
+
+
 def study_folder(model: str, concept: str) -> Path:
     """Where ``efface tune`` puts its search."""
     return Path("runs") / f"tune-{concept_names(concept)}-{Path(model).name}"
 
 
-def _trial(given: RecipeArguments) -> dict[str, Any]:
-    """The settings of the trial of ``efface tune`` that is named, without those of model and concept. Raises InputError."""
+def _trial(given: RecipeArguments, names: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of the trial of ``efface tune`` that is named, without those of model and concept. Raises InputError.
+
+    said: what the user gave; what runs code or sends something is not taken over, and a method that is a file must be said.
+    """
     number, study = getattr(given, "from_trial", None), getattr(given, "study", None)
     if number is None:
         return {}
-    file = (study or study_folder(given.model, " ".join(given.concepts))) / "tune.json"
+    file = (study or study_folder(str(names["model"]), str(names["concept"]))) / "tune.json"
     try:
         found = read_object(file)
         settings = found["said"] if "said" in found else recorded(found["recipe"])
-        chosen = {trial["number"]: nested(trial["settings"]) for trial in found["trials"]}
+        chosen = {trial["number"]: merge(settings, nested(trial["settings"])) for trial in found["trials"]}
     except (RunError, ValueError, KeyError, TypeError, AttributeError):
         if not file.is_file():
             raise InputError(f"no search in {file.parent}; expected a folder that 'efface tune' wrote (--study)") from None
@@ -133,4 +153,11 @@ def _trial(given: RecipeArguments) -> dict[str, Any]:
     if number not in chosen:
         known = ", ".join(map(str, chosen)) or "none"
         raise InputError(f"--from-trial {number}: {file} has no such finished trial; there are: {known}")
-    return {name: value for name, value in merge(settings, chosen[number]).items() if name not in ("model", "concept")}
+    taken, left_out = harmless(chosen[number])
+    if METHOD in left_out and METHOD not in said:
+        raise InputError(
+            f"--from-trial {number}: {file} names a method that is a file and would be run, {left_out[METHOD]}; "
+            "if you trust it, say so with --method"
+        )
+    complain_of(file, {name: value for name, value in left_out.items() if name != METHOD}, said)
+    return {name: value for name, value in taken.items() if name not in ("model", "concept")}

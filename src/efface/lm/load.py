@@ -98,7 +98,7 @@ def require_model(name: str) -> None:
     _, options = _where(name)
     if "gguf_file" not in options:
         with in_one_line(f"cannot find model {name!r}"):
-            AutoConfig.from_pretrained(**options)
+            AutoConfig.from_pretrained(**options, trust_remote_code=False)  # None would ask
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from efface.errors import InputError, one_line
-from efface.recipe.own import import_file
+from efface.recipe.own import import_file, is_file
 from efface.recipe.recipe import Recipe
-from efface.recipe.resolve import resolve
+from efface.recipe.resolve import require_known, resolve
 
 if TYPE_CHECKING:
     from efface.methods.method import Method
@@ -30,7 +30,7 @@ def find_method(name: str) -> "type[Method]":
     """The class of a built-in method, or the one in a Python file. Raises InputError."""
     from efface.methods.method import Method
 
-    module = import_file(Path(name), "method") if name.endswith(".py") else None
+    module = import_file(Path(name), "method") if is_file(name) else None
     if module is None:
         name = name.replace("-", "_")
         if name not in NAMES:
@@ -59,6 +59,8 @@ def complete_recipe(said: Mapping[str, Any], *, strict: bool = True) -> Recipe:
     method = said.get("method", "elm")
     if method == "elm" or not isinstance(method, str):
         return resolve(said, strict=strict)
+    if is_file(method):  # nothing is run for a recipe that is wrong anyway
+        require_known(said)
     found = find_method(method)
     weighed = found.__module__.startswith(__name__) and "erase" in found.recipe_defaults
     return resolve(said, found.recipe_defaults, PEERS if weighed else {}, strict=strict)

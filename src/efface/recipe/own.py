@@ -4,6 +4,7 @@ import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -29,3 +30,8 @@ def import_file(file: Path, kind: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise InputError(f"{file} cannot be imported: {in_brief(error)}") from None
     return module
+
+
+def is_file(method: Any) -> bool:
+    """Whether a method is a Python file, which is run, and no name."""
+    return isinstance(method, str) and method.endswith(".py")

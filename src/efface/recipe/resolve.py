@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from efface.errors import InputError, one_line
+from efface.recipe.own import is_file
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import GONE, MOVED, Recipe, merge
 from efface.recipe.settings import TILT, EraseSettings, FluencySettings, PublishedSettings, Settings
@@ -41,6 +42,15 @@ def resolve(
     return _remembering(recipe, said)
 
 
+def require_known(said: Mapping[str, Any]) -> None:
+    """Raises InputError for what no method could make right: an unknown setting, a wrong value. Rules over several are left."""
+    try:
+        Recipe.model_validate(merge({"model": "-", "concept": "-"}, said))
+    except ValidationError as error:
+        if any(of["type"] != "value_error" for of in error.errors()):
+            raise InputError(f"recipe: {one_line(error)}") from None
+
+
 def require_effect(recipe: Recipe, said: Mapping[str, Any]) -> None:
     """Raises InputError for the first of these settings that does nothing in this recipe.
 
@@ -69,7 +79,7 @@ def _of(section: str, *names: str) -> tuple[str, ...]:
 
 def _elm(recipe: Recipe) -> bool:
     """Whether the method may be a form of elm: a file of the user's own may extend it."""
-    return recipe.method == "elm" or recipe.method.endswith(".py")
+    return recipe.method == "elm" or is_file(recipe.method)
 
 
 def _samples(recipe: Recipe) -> bool:

@@ -214,11 +214,6 @@ class AuditSettings(Settings):
     )
     endpoint_model: str = Field("default", description="Name of the model at that server.")
 
-    def harmless(self) -> "AuditSettings":
-        """Without what runs code (task files, scorers, attacks) or sends something (a server), for settings from a folder."""
-        attacks = tuple(name for name in self.attacks if not name.endswith(".py"))
-        return self.model_copy(update={"task_folder": None, "endpoint": None, "scorers": (), "attacks": attacks})
-
     @model_validator(mode="after")
     def _endpoint_holds_no_secret(self) -> "AuditSettings":
         if (url := urlsplit(self.endpoint or "")).query or "@" in url.netloc:

@@ -15,6 +15,7 @@ from efface.lm.adapters import read_adapter
 from efface.lm.load import Loaded, load, weights_hash
 from efface.lm.states import require_head
 from efface.processes import require_one_process
+from efface.recipe.foreign import harmless_audit
 from efface.recipe.settings import AuditSettings
 from efface.report.page import write_report
 from efface.runs.folder import is_run
@@ -37,7 +38,7 @@ def audit(
     what: a run folder; or, with ``base`` and ``concept``, a hub id or folder of an adapter or of a whole model.
     dtype: how a model is loaded (a run remembers it). trust_remote_code: run code that comes with the model.
     to: folder for ``audit.json`` and ``report.html``; None: only return the figures.
-    Of a run's own settings those that run code or send something are left out (``endpoint``, ``task_folder``).
+    Of a run's own settings those that run code or send something are left out (:mod:`efface.recipe.foreign`).
     Raises an EffaceError in one line for what does not fit together.
     """
     require_one_process("audit")
@@ -48,7 +49,7 @@ def audit(
         record = run.record
         pack, settings = (
             Concept.load(record.recipe.concept, record.recipe.data.min_chars),
-            settings or record.recipe.audit.harmless(),
+            settings or harmless_audit(record.recipe)[0],
         )
         _require_place(to, what, pack, split)
         attacks = attack_scorers(settings, pack, split)

@@ -12,6 +12,7 @@ from efface.lm.layers import linear_modules, reached
 from efface.lm.load import Loaded, load
 from efface.lm.states import require_head
 from efface.processes import is_main, processes, rank
+from efface.recipe.own import is_file
 from efface.recipe.recipe import Recipe
 
 
@@ -33,7 +34,7 @@ def load_concept(recipe: Recipe) -> Concept:
 
 def input_hashes(recipe: Recipe, concept: Concept) -> dict[str, str]:
     """Of the concept, and of the file that a method of one's own is: what a run that was begun or finished was made from."""
-    own = recipe.method.endswith(".py")
+    own = is_file(recipe.method)
     return {"concept": concept.digest, **({"method": sha256(Path(recipe.method).read_bytes()).hexdigest()[:16]} if own else {})}
 
 
