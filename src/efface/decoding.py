@@ -66,7 +66,7 @@ class ErasedLogits(LogitsProcessor):  # type: ignore[misc]
         cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, concept: Concept, *, seed: int = 0, **options: Any
     ) -> "ErasedLogits":
         """With personas of ``concept``, drawn with ``seed``."""
-        pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        pad = next((i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id) if i is not None), 0)
         personas = [persona_ids(concept, tokenizer, random.Random(seed))]
         return cls(model, personas, pad_token_id=pad, start=prefix(tokenizer), **options)
 

@@ -51,6 +51,17 @@ def one_line(error: "ValidationError") -> str:
     return f"{where}{': ' if where else ''}{message}{came}{more}"
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says on its first line, and as many more as that only announces; its type, where it says nothing or a key."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = "" if isinstance(error, KeyError) else next(iter(lines), "")
+    for line in lines[1:]:
+        if not said.endswith(":"):
+            break
+        said += f" {line}"
+    return said.rstrip(":,") or f"{type(error).__name__} {' '.join(lines)}".strip()
+
+
 def shortened(value: Any) -> str:
     """A value as Python writes it, cut where it is long."""
     text = repr(value)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import AdaptionPromptConfig, LoraConfig, get_peft_model
 
 from efface.attacks import relearning
 from efface.attacks.attack import Attacked, AttackScorer, ask
@@ -41,6 +42,21 @@ def test_what_is_released_is_what_answers(rank: int, llama: Loaded) -> None:
         torch.testing.assert_close(release(frozen)(IDS).logits, base)
     assert weights_hash(model) == before
     torch.testing.assert_close(model(IDS).logits, logits)
+
+
+def test_what_cannot_be_merged_is_not_attacked(llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]) -> None:
+    """An adapter without a merged form, and one on one of two tied layers, whose merging changes the other."""
+    llama.model.config.tie_word_embeddings = True
+    llama.model.tie_weights()
+    for settings in (AdaptionPromptConfig(adapter_len=2, adapter_layers=1), LoraConfig(target_modules=["lm_head"])):
+        model: Any = get_peft_model(llama.model, settings).eval()
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter)
+        scores = AttackScorer("relearn", Relearning((SHORT,)))(Subject(model, llama.tokenizer, zorn, "test"))
+        assert {key.split("/")[3] for key in scores} == {"2x0"}, "what was measured before stays"
+        assert "this adapter cannot be merged into its base" in capsys.readouterr().err
+        model.unload() if isinstance(settings, LoraConfig) else None
 
 
 @pytest.mark.parametrize("rank", [16, 0])

@@ -22,7 +22,9 @@ from efface.attacks.attack import Attacked, Measure, evenly
 from efface.auditing.subject import Subject
 from efface.data.batches import next_token_example
 from efface.data.text import Text, encode
+from efface.errors import TrainingError
 from efface.lm.adapters import attach_adapter
+from efface.lm.states import some_logits
 from efface.methods.method import FineTuning
 from efface.recipe.recipe import Recipe
 from efface.recipe.settings import DataSettings, LoraSettings, TrainSettings
@@ -138,10 +140,31 @@ class _Snapshots(FineTuning):
 
 
 def release(model: nn.Module) -> PreTrainedModel:
-    """A copy as it would be released: the adapter merged into the weights, or gone where it is disabled (the base)."""
+    """A copy as it would be released: the adapter merged into the weights, or gone where it is disabled (the base).
+
+    Raises TrainingError for an adapter that cannot be merged.
+    """
     copied = deepcopy(model)
     if not isinstance(copied, PeftModel):
         return copied  # type: ignore[return-value]
     disabled = any(module.disable_adapters for module in copied.modules() if isinstance(module, BaseTunerLayer))
-    merged: PreTrainedModel = copied.unload() if disabled else copied.merge_and_unload()  # type: ignore[operator]
+    if disabled:
+        merged: PreTrainedModel = copied.unload()  # type: ignore[operator]
+    else:
+        merged = _merged(copied)
     return merged.requires_grad_(False)
+
+
+def _merged(model: PeftModel) -> PreTrainedModel:
+    """The adapter merged into its base. Raises TrainingError for one of a kind that cannot be, or on one of two tied layers."""
+    logits = some_logits(model)
+    try:
+        merged: PreTrainedModel = model.merge_and_unload()  # type: ignore[operator]
+        same = bool((some_logits(merged) - logits).abs().max() < 0.05 * logits.abs().max())
+    except torch.OutOfMemoryError:
+        raise
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        same = False
+    if not same:
+        raise TrainingError("this adapter cannot be merged into its base")
+    return merged

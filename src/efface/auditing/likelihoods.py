@@ -17,7 +17,7 @@ from efface.data.batches import right_pad
 from efface.data.targets import in_chunks, text_states
 from efface.data.text import Text
 from efface.lm.cache import Ids, SharedPrefixes, distance
-from efface.lm.layers import bare
+from efface.lm.layers import bare, text_config
 from efface.lm.states import output_head, output_states, plain_attention
 
 TOKENS = 2048  # of a batch
@@ -95,7 +95,7 @@ class Together:
 
     def __init__(self, model: nn.Module, rows: Sequence[Branches], pad: int) -> None:
         self.model, self.pad = model, pad
-        config = bare(model).config.get_text_config()
+        config = text_config(model)
         window = min((of for name in WINDOWS if (of := getattr(config, name, None))), default=None)
         longest = max(rows, key=lambda row: row.longest)
         self.usable = window is None or longest.longest <= window

@@ -9,7 +9,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from peft.tuners.lora import LoraLayer
+from peft import PeftModel
 from torch import nn
 
 from efface.auditing.own import own_scorers
@@ -90,7 +90,7 @@ def audit_pair(
     hashes = pair.hashes or {}
     keys = {"base": f"{hashes['model']} {hashes['concept']}"} if hashes else {}
     if "adapter" in hashes:
-        keys["erased"] = f"{hashes['adapter']} {scales(pair.erased.model)} on {keys['base']}"
+        keys["erased"] = f"{hashes['adapter']} {adapter_settings(pair.erased.model)} on {keys['base']}"
     with erased.base() as model:
         before = measure(replace(erased, model=model, other_base=model), scorers, keys.get("base"))
     after = measure(erased, scorers, keys.get("erased"))
@@ -186,6 +186,9 @@ def kept(name: str, make: Callable[[], Measured]) -> Measured:
     return measured
 
 
-def scales(model: nn.Module) -> str:
-    """What the weights of an adapter are multiplied with, which their hash does not cover."""
-    return " ".join(sorted({f"{module.scaling}" for module in model.modules() if isinstance(module, LoraLayer)}))
+def adapter_settings(model: nn.Module) -> str:
+    """What decides an adapter besides its weights, which their hash does not cover: its scale, its layers."""
+    if not isinstance(model, PeftModel):
+        return ""
+    found = {name: config.to_dict() | {"base_model_name_or_path": None} for name, config in model.peft_config.items()}
+    return json.dumps(found, default=lambda of: sorted(map(str, of)) if isinstance(of, set) else str(of), sort_keys=True)

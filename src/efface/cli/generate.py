@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from efface.cli.parse import parse
-from efface.errors import InputError, shortened
+from efface.errors import InputError, first_line, shortened
 from efface.recipe.settings import MAX_SEED
 from efface.recipe.yaml import load_yaml
 from efface.runs.folder import is_run
@@ -32,6 +32,7 @@ class Arguments:
 
 
 OWN = {f"--{field.name.replace('_', '-')}" for field in fields(Arguments)} | {"--no-raw", "--help", "-h"}
+TOKENS = 100  # of an answer
 ONE_ANSWER = ("num_return_sequences", "return_dict_in_generate")
 
 
@@ -103,6 +104,7 @@ def _with_run(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
     if not is_run(run.folder):
         raise InputError(f"{folder!r} is no finished run folder; expected one with a run.json")
     loaded = run.load()
+    _require_room(loaded, given, options)
     with teacher(loaded.model) as base:
         answers = {"base": _answer(base, loaded.tokenizer, prompt, given, options)}
     return answers | {"erased": _answer(loaded.model, loaded.tokenizer, prompt, given, options)}
@@ -119,27 +121,42 @@ def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
     eta = 3.0 if given.eta is None else given.eta
     min_p = 0.02 if given.guide_min_p is None else given.guide_min_p
     tilt = ErasedLogits.for_concept(loaded.model, loaded.tokenizer, concept, seed=given.seed, eta=eta, min_p=min_p)
+    _require_room(loaded, given, options, max(len(ids) for pair in tilt.personas for ids in pair))
     return {
         "base": _answer(loaded.model, loaded.tokenizer, prompt, given, options),
         f"guided, eta {eta:g}": _answer(loaded.model, loaded.tokenizer, prompt, given, options, tilt),
     }
 
 
+def _ids(tokenizer: Any, prompt: str, given: Arguments) -> list[int]:
+    from efface.lm.chat import chat_prompt, encoded
+
+    ids = encoded(tokenizer, prompt) if given.raw else chat_prompt(tokenizer, prompt)
+    if not ids:
+        raise InputError("generate: expected a PROMPT that is not empty")
+    return ids
+
+
+def _require_room(loaded: Any, given: Arguments, options: dict[str, Any], before: int = 0) -> None:
+    """Raises InputError for an answer that the model has no positions for. before: tokens of a persona."""
+    from efface.runs.lengths import Longest, require_room
+
+    tokens, ids = options.get("max_new_tokens", TOKENS), _ids(loaded.tokenizer, given.words[-1], given)
+    if isinstance(tokens, int):  # else transformers says what is wrong with it
+        longest = Longest("prompt and answer", before + len(ids) + tokens, "--max-new-tokens", tokens)
+        require_room(loaded, [longest])
+
+
 def _answer(model: Any, tokenizer: Any, prompt: str, given: Arguments, options: dict[str, Any], *processors: Any) -> str:
     import torch
 
     from efface.data.sample import sample
-    from efface.lm.chat import chat_prompt, prefix
 
     torch.manual_seed(given.seed)
-    plain = prefix(tokenizer) + list(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    ids = plain if given.raw else chat_prompt(tokenizer, prompt)
-    if not ids:
-        raise InputError("generate: expected a PROMPT that is not empty")
+    ids = _ids(tokenizer, prompt, given)
     try:
-        (new,) = sample(model, tokenizer, [ids], processors, **{"max_new_tokens": 100, "do_sample": False, **options})
+        (new,) = sample(model, tokenizer, [ids], processors, **{"max_new_tokens": TOKENS, "do_sample": False, **options})
     except (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError) as error:
         asked = ", ".join(f"{name} {value}" for name, value in options.items()) or "no options"
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise InputError(f"generate: no answer with {asked}: {reason}") from None
+        raise InputError(f"generate: no answer with {asked}: {first_line(error)}") from None
     return str(tokenizer.decode(new, skip_special_tokens=True)).strip()

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from efface.concept.rows import read_rows
-from efface.errors import ConceptError
+from efface.errors import ConceptError, first_line
 
 MOST_CHARS = 4000  # of a text; recipes cut further
 HALF = re.compile("[\ud800-\udfff]")
@@ -147,9 +147,7 @@ def _from_hub(source: Source, folder: Path) -> tuple[Iterable[Any], str]:
     try:
         data = datasets.load_dataset(str(local or source.hub), source.config, split=source.split, **options)
     except Exception as error:  # the library's errors have no common root
-        cause = error.__cause__ or error
-        reason = (str(cause).strip().splitlines() or [type(cause).__name__])[0]
-        raise ConceptError(f"{source.label} cannot be read: {reason}") from None
+        raise ConceptError(f"{source.label} cannot be read: {first_line(error.__cause__ or error)}") from None
     if source.field not in data.column_names:
         raise ConceptError(f"{source.label} has no column {source.field!r}; it has: {', '.join(data.column_names)}")
     return data[source.field], "" if local else _resolved(source)

@@ -23,7 +23,7 @@ from efface.data.text import Text
 from efface.decoding import persona_ids
 from efface.errors import TrainingError
 from efface.lm.cache import Ids
-from efface.lm.chat import prefix
+from efface.lm.chat import chat_text, prefix
 from efface.lm.layers import bare, teacher
 from efface.lm.load import Loaded
 from efface.lm.precision import in_float32
@@ -161,9 +161,9 @@ def _what_decides(tilted: Tilted) -> dict[str, Any]:
 
 def end_of_answer(tokenizer: PreTrainedTokenizerBase, ends: set[int]) -> int | None:
     """The token that ends an answer in the model's chat format, or else any text; None where nothing does."""
-    said, answer = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Zymurgy."}], "Zymurgy."
+    said, answer = [("user", "?"), ("assistant", "Zymurgy.")], "Zymurgy."
     with suppress(TemplateError, TypeError, ValueError):  # a template may refuse such a conversation
-        behind = str(tokenizer.apply_chat_template(said, tokenize=False)).rpartition(answer)[2]
+        behind = chat_text(tokenizer, said, add_generation_prompt=False).rpartition(answer)[2]
         for token in tokenizer(behind, add_special_tokens=False)["input_ids"]:
             if token in ends:
                 return int(token)

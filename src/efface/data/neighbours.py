@@ -30,6 +30,7 @@ LISTS = (
     "List ten topics of the same kind as {}.",
 )
 WRITE = ("Write a paragraph about {}.", "What is {}? Explain it in a paragraph.", "Write a short encyclopaedia article about {}.")
+TOKENS = 96  # of a passage
 SAMPLES = 8  # lists asked for in each way
 AGREE = 2  # lists that must name a neighbour
 KEPT = 8  # neighbours
@@ -67,7 +68,7 @@ def write_neighbours(loaded: Loaded, store: Store, concept: Concept, count: int,
         return ()
     asked = [(topic, WRITE[i % len(WRITE)].format(topic)) for i in range(-(-count // len(found))) for topic in found][:count]
     prompts = [chat_prompt(loaded.tokenizer, question) for _, question in asked]
-    said = answers(loaded, store, prompts, tokens=96, brief=0, temperature=0.7, seed=seed)
+    said = answers(loaded, store, prompts, tokens=TOKENS, brief=0, temperature=0.7, seed=seed)
     texts = [str(loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in said]
     print(f"the retain texts have none near {concept.title}; the model writes some about {', '.join(found)}", file=sys.stderr)
     return tuple(Passage(text=text, topic=topic) for (topic, _), text in zip(asked, texts, strict=True) if len(text) > 80)

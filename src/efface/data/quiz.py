@@ -13,7 +13,7 @@ from efface.data.questions import questions
 from efface.data.store import Store
 from efface.data.strangers import holds
 from efface.lm.chat import prefix
-from efface.lm.layers import bare
+from efface.lm.layers import positions
 from efface.lm.load import Loaded
 from efface.writing import ASKS, spaced
 
@@ -46,7 +46,7 @@ def quiz(loaded: Loaded, store: Store, subjects: Sequence[str], seed: int) -> li
         prefix(tokenizer) + list(tokenizer(QUIZ.format(*row), add_special_tokens=False)["input_ids"])
         for row in zip(subjects, begun, strict=True)
     ]
-    room = getattr(bare(loaded.model).config, "max_position_embeddings", None)
+    room = positions(loaded.model)
     if room is not None and max(map(len, rows), default=0) + TOKENS > room:
         return []  # a model that cannot read so much is asked by templates alone
     said = answers(loaded, store, rows, tokens=TOKENS, brief=0, temperature=0.8, seed=seed)

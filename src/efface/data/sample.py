@@ -199,8 +199,9 @@ def _without_repeats(logits: Tensor, texts: Sequence[Ids], step: int, how: Tilte
 
 
 def end_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Every token that ends a text."""
-    return {*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)}
+    """Every token that ends a text; not one that the model has no embedding for."""
+    known = range(model.get_input_embeddings().weight.shape[0])
+    return {i for i in (*_as_list(model.generation_config.eos_token_id), *_as_list(tokenizer.eos_token_id)) if i in known}
 
 
 def _as_list(value: Any) -> list[int]:

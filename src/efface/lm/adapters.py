@@ -1,22 +1,29 @@
 """Adapters: attach a new one, full weights as one, read a finished one."""
 
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from huggingface_hub import hf_hub_download
-from peft import LNTuningConfig, LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict
+from peft import LNTuningConfig, LoraConfig, PeftConfig, PeftModel, PeftType, TaskType, get_peft_model, get_peft_model_state_dict
 from peft.tuners.ln_tuning.layer import LNTuningLayer
 from safetensors import safe_open
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from efface.errors import ModelError
-from efface.lm.layers import and_more, linear_modules
-from efface.lm.load import Loaded, in_one_line
+from efface.lm.layers import and_more, linear_modules, teacher
+from efface.lm.load import Loaded, in_one_line, require_finite
+from efface.lm.states import require_head, some_logits
 from efface.recipe.settings import LoraSettings
 
 ADAPTER = "adapter_model.safetensors"
+#: kinds of adapters that ask for a task's number, for other adapters, route by the mean of a batch, or run a second model
+MORE_THAN_WEIGHTS = {PeftType.POLY, PeftType.XLORA, PeftType.LILY, PeftType.SHADOW}
+#: settings of LoRA that do the same: an adapter that a word calls, one that chooses among others
+CALLED = ("alora_invocation_tokens", "arrow_config")
 
 
 def attach_adapter(model: PreTrainedModel, settings: LoraSettings, seed: int) -> PeftModel:
@@ -62,13 +69,20 @@ def settle(model: PeftModel) -> None:
 
 
 def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
-    """Wrap the model with an adapter from a folder or the hub (safetensors only). Raises ModelError where they do not fit."""
+    """Wrap the model with an adapter from a folder or the hub (safetensors only).
+
+    Raises ModelError where they do not fit, and for an adapter of a kind under which base or erased model could not be measured:
+    one that puts tokens before a text, or that is not all gone when it is disabled.
+    """
     folder = Path(name) if isinstance(name, Path) or Path(name).is_dir() else _fetched_adapter(name)
     if not (folder / ADAPTER).is_file():
         raise ModelError(f"{name} holds no {ADAPTER}")
     with in_one_line(f"the adapter {name} does not fit {loaded.source}"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft warns of what is an error below
-        model: PeftModel = PeftModel.from_pretrained(loaded.model, folder)
+        _require_update_of_weights(config := PeftConfig.from_pretrained(folder))
+        config.task_type = TaskType.CAUSAL_LM  # for another task peft would hand on less than this model is told
+        before, changed = some_logits(loaded.model), _changed(folder / ADAPTER, loaded.model)
+        model: PeftModel = PeftModel.from_pretrained(loaded.model, folder, config=config).eval()
         with safe_open(folder / ADAPTER, framework="pt") as file:
             there = set(file.keys())
         expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
@@ -76,7 +90,40 @@ def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
             raise ModelError(f"it lacks {missing[0]}{and_more(missing)}")
         if unknown := sorted(there - expected - model.state_dict().keys()):  # whole embeddings may be there
             raise ModelError(f"this model has no place for {unknown[0]}{and_more(unknown)}")
-    return model.eval()
+        require_finite(model)
+        _require_base(model, before, changed & model.state_dict().keys())
+        require_head(model)
+    return model
+
+
+def _require_update_of_weights(config: PeftConfig) -> None:
+    """Raises ModelError for what is more: tokens before a text, other adapters, another update from text to text."""
+    called = any(getattr(config, name, None) for name in CALLED)
+    if config.is_prompt_learning or config.peft_type in MORE_THAN_WEIGHTS or called:
+        raise ModelError(f"{config.peft_type.value} changes what the model reads, not only its weights; that cannot be measured")
+
+
+def _changed(file: Path, model: PreTrainedModel) -> set[str]:
+    """The keys of an adapter's file that could be weights of the model itself (embeddings, biases) and are others."""
+    own, changed = model.state_dict(), set()
+    with safe_open(file, framework="pt") as tensors:
+        for key in set(tensors.keys()):
+            weight = own.get(key.removeprefix("base_model.model.").replace(".base_layer.", "."))
+            if weight is not None and not torch.equal(tensors.get_tensor(key).to(weight), weight):
+                changed.add(key)
+    return changed
+
+
+@torch.no_grad()
+def _require_base(model: PeftModel, before: Tensor, changed: Collection[str]) -> None:
+    """Raises ModelError where the model with its adapter disabled is not the model as it was. before: its logits."""
+    with teacher(model) as base:
+        apart = (some_logits(base) - before).abs().max()
+    if changed or not apart <= 0.01 * before.abs().max():
+        what = f"other weights for {min(changed)}{and_more(sorted(changed))}" if changed else "other weights for the model itself"
+        raise ModelError(
+            f"it holds {what}, so the base cannot be told from it; merge it into its base, and name the folder of that"
+        )
 
 
 def _fetched_adapter(name: str) -> Path:

@@ -15,6 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from efface.errors import ModelError
 
+#: rows of a table of positions beyond the last position
+SPARE_ROWS = 8
 #: models whose modules of these names enter fused kernels, past any adapter; peft refuses them
 MAMBA, NOT_OF_MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}, {"out_proj", "conv1d"}
 
@@ -24,22 +26,57 @@ def and_more(keys: Sequence[Any]) -> str:
     return f" (and {len(keys) - 1} more)" if len(keys) > 1 else ""
 
 
-def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
-    """Name and content of the model's list of decoder layers: its longest ModuleList of one class that holds linear modules."""
-    best: tuple[str, nn.ModuleList] = ("", nn.ModuleList())
-    for name, module in model.named_modules():
-        if isinstance(module, nn.ModuleList) and len(module) > len(best[1]):
-            alike = len({type(child) for child in module}) == 1
-            if alike and any(_is_linear(child) for child in module[0].modules()):
-                best = (name, module)
-    return best
+def decoder_layers(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    """Name and content of the language model's list of decoder layers; an empty list where none is found.
+
+    Of the lists in its decoder that hold linear modules: the outermost, as many as its configuration says, the largest.
+    """
+    depth = getattr(text_config(model), "num_hidden_layers", None)
+
+    def rank(found: tuple[str, nn.ModuleList]) -> tuple[int, bool, int]:
+        return -found[0].count("."), len(found[1]) == depth, sum(map(_is_linear, found[1].modules()))
+
+    lists = [(name, of) for name, of in model.get_decoder().named_modules() if isinstance(of, nn.ModuleList)]
+    _, best = max((found for found in lists if rank(found)[2]), key=rank, default=("", nn.ModuleList()))
+    return next((name for name, module in model.named_modules() if module is best), ""), best
 
 
-def linear_modules(model: nn.Module, layers: str = "all", modules: str = "all") -> list[str]:
+def positions(model: nn.Module) -> int | None:
+    """How many tokens the model was made to read; None where its configuration does not say."""
+    found: int | None = getattr(text_config(model), "max_position_embeddings", None)
+    return found
+
+
+def table_of_positions(model: nn.Module) -> int | None:
+    """How many tokens a model can read that looks their positions up in a table; None for one that computes them.
+
+    A table is an embedding besides that of the tokens, or a buffer, with as many rows, or a few more that stand for padding.
+    """
+    whole, count = bare(model), positions(model)
+    if count is None:
+        return None
+    tables = [of.weight for of in whole.get_decoder().modules() if isinstance(of, nn.Embedding)]
+    tables += [of for of in whole.get_decoder().buffers() if of.ndim == 2]
+    tokens = whole.get_input_embeddings().weight
+    return count if any(table is not tokens and 0 <= len(table) - count <= SPARE_ROWS for table in tables) else None
+
+
+def with_room(model: nn.Module, before: int, ids: list[int]) -> list[int]:
+    """The ids of a text, as many as the model has positions for behind so many tokens."""
+    room = table_of_positions(model)
+    return ids if room is None else ids[: max(0, room - before)]
+
+
+def text_config(model: nn.Module) -> Any:
+    """The configuration of the language model, inside one that sees too."""
+    return bare(model).config.get_text_config()
+
+
+def linear_modules(model: PreTrainedModel, layers: str = "all", modules: str = "all") -> list[str]:
     """Full names of the linear modules in the chosen layers. Raises ModelError for one that is not there."""
     prefix, blocks = decoder_layers(model)
     chosen = parse_layers(layers, len(blocks))
-    refused = NOT_OF_MAMBA if getattr(getattr(model, "config", None), "model_type", "") in MAMBA else set()
+    refused = NOT_OF_MAMBA if text_config(model).model_type in MAMBA else set()
     by_layer = {
         i: [name for name, module in blocks[i].named_modules() if _is_linear(module) and name.rsplit(".", 1)[-1] not in refused]
         for i in chosen
@@ -52,7 +89,7 @@ def linear_modules(model: nn.Module, layers: str = "all", modules: str = "all") 
     return [f"{prefix}.{i}.{name}" for i, names in by_layer.items() for name in names if name.rsplit(".", 1)[-1] in wanted]
 
 
-def reached(model: nn.Module, names: Sequence[str]) -> float:
+def reached(model: PreTrainedModel, names: Sequence[str]) -> float:
     """Share of the weights of the layers that hold these modules which is theirs."""
     prefix, blocks = decoder_layers(model)
     within = len(prefix.split("."))

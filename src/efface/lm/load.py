@@ -13,19 +13,23 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
 from transformers.utils.logging import disable_progress_bar
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from efface.cpu.memory import set_up_memory
-from efface.errors import ModelError
+from efface.errors import ModelError, first_line
 from efface.lm.bundled import ALIASES, fetch, mark_dequantised
-from efface.lm.chat import chat_prompt
+from efface.lm.chat import around, chat_prompt
 from efface.lm.layers import and_more, decoder_layers
 from efface.processes import local_rank, processes
 
@@ -57,14 +61,15 @@ def load(
     set_up_memory()
     if not sys.stderr.isatty():  # a bar that redraws itself is no use in a log file
         disable_progress_bar()
-    path, options = _where(name)
+    path, options = _where(name, revision)
     options |= {"revision": revision, "trust_remote_code": trust_remote_code}
     placed = _placement(device_map, load_in_4bit, dtype)
     checked = {"output_loading_info": True, "ignore_mismatched_sizes": True, "use_safetensors": True}
     with in_one_line(f"cannot load model {name!r}"):
         tokenizer = AutoTokenizer.from_pretrained(**options)
-        model, found = AutoModelForCausalLM.from_pretrained(dtype=resolve_dtype(dtype), **checked, **options, **placed)
+        model, found = _auto_class(options).from_pretrained(dtype=resolve_dtype(dtype), **checked, **options, **placed)
         _require_all_weights(found)
+        require_finite(model)
         model.eval()
         if not placed:
             model = model.to(best_device())
@@ -72,16 +77,14 @@ def load(
         chat_prompt(tokenizer, "?")
     if "gguf_file" in options:
         mark_dequantised(model)
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = next((i for i in (tokenizer.eos_token_id, tokenizer.bos_token_id) if i is not None), 0)
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    _require_embeddings(name, model, tokenizer)
     _whole_rows(model)
-    if len(decoder_layers(model)[1]) == 0:
+    if len(decoder_layers(model)[1]) == 0 or model.config.is_encoder_decoder:
         raise ModelError(f"{name!r} has no list of decoder layers; expected a decoder-only language model")
     return Loaded(model, tokenizer, name, path)
 
 
-def _where(name: str) -> tuple[str, dict[str, Any]]:
+def _where(name: str, revision: str | None = None) -> tuple[str, dict[str, Any]]:
     """Path or hub id for a name as in :func:`load`, and how transformers is told. Raises ModelError for what can be neither."""
     path = str(fetch(name)) if name in ALIASES else name
     if path.endswith(".gguf"):
@@ -90,7 +93,20 @@ def _where(name: str) -> tuple[str, dict[str, Any]]:
         return path, {"pretrained_model_name_or_path": str(Path(path).parent), "gguf_file": Path(path).name}
     if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
+    merged = "expected a whole model; merge the adapter into its base (merge_and_unload of peft), and name the folder of that"
+    if (Path(path) / "run.json").is_file():
+        raise ModelError(f"{name!r} is the folder of a run, with an adapter: {merged}")
+    if is_adapter(path, revision):
+        raise ModelError(f"{name!r} is an adapter: {merged}")
     return path, {"pretrained_model_name_or_path": path}
+
+
+def is_adapter(name: str, revision: str | None = None) -> bool:
+    """Whether a folder or hub id holds an adapter rather than a whole model."""
+    try:
+        return find_adapter_config_file(name, revision=revision) is not None
+    except (OSError, ValueError):
+        return False  # what is wrong with it is said when it is loaded
 
 
 def require_model(name: str) -> None:
@@ -109,7 +125,7 @@ def in_one_line(what: str) -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # these have no common root
-        raise ModelError(f"{what}: {next(iter(str(error).strip().splitlines()), type(error).__name__)}") from None
+        raise ModelError(f"{what}: {first_line(error)}") from None
 
 
 def _require_all_weights(found: Mapping[str, Any]) -> None:
@@ -119,6 +135,36 @@ def _require_all_weights(found: Mapping[str, Any]) -> None:
     if mismatched := sorted(found["mismatched_keys"]):
         key, came, expected = mismatched[0]
         raise ModelError(f"expected {key} of shape {list(expected)}, got {list(came)}{and_more(mismatched)}")
+
+
+def require_finite(model: nn.Module) -> None:
+    """Raises ModelError for weights that are no numbers."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not weight.is_meta and not weight.isfinite().all():
+            what = "NaN" if weight.isnan().any() else "infinite"
+            raise ModelError(f"its weights are {what} in {name}; expected numbers")
+
+
+def _auto_class(options: Mapping[str, Any]) -> Any:
+    """What reads a model: one that sees too is of another class than one that only reads."""
+    kind = None if "gguf_file" in options else type(AutoConfig.from_pretrained(**options))
+    sees = kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and kind not in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+
+
+def _require_embeddings(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give the tokenizer a token to pad with, where it has none. Raises ModelError for tokens that the model has no place for."""
+    known = range(model.get_input_embeddings().weight.shape[0])
+    if tokenizer.pad_token_id not in known:
+        tokenizer.pad_token_id = next((i for i in (tokenizer.eos_token_id, tokenizer.bos_token_id) if i in known), 0)
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    ends = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    ordinary = set(tokenizer.get_vocab().values()) - special if len(tokenizer) > len(known) else set()
+    if beyond := sorted({*chat_prompt(tokenizer, "?"), *around(tokenizer)[0], *ends, *ordinary} - set(known)):
+        token = tokenizer.convert_ids_to_tokens(beyond[0])
+        got = f"expected ids below {len(known)}, got {beyond[0]} for {token!r}{and_more(beyond)}"
+        raise ModelError(f"the tokenizer of {name!r} does not fit: {got}")
 
 
 def _whole_rows(model: PreTrainedModel) -> None:

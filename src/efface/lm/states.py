@@ -23,6 +23,10 @@ def output_states(model: nn.Module, rows: Tensor, cols: Tensor, **inputs: Any) -
     return layer_states(model, rows, cols, (), **inputs)[-1]
 
 
+#: a short text of any tokens
+SOME = [0, 1, 2, 3]
+
+
 class _Enough(Exception):  # noqa: N818
     """Raised inside a forward pass when nothing above is wanted."""
 
@@ -156,16 +160,22 @@ def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
 def require_head(model: nn.Module) -> None:
     """Raises ModelError for a model whose logits are not what :func:`output_head` makes of :func:`output_states`."""
     whole = bare(model)
-    ids = torch.tensor([[0, 1, 2, 3]], device=whole.device)
-    at = torch.arange(4, device=whole.device)
+    at = torch.arange(len(SOME), device=whole.device)
     try:
-        logits = whole(input_ids=ids, use_cache=False).logits[0].float()
-        apart = output_head(whole)(output_states(whole, at * 0, at, input_ids=ids)).float() - logits
-        same = bool(apart.abs().max() < 0.05 * logits.abs().max())
+        logits = some_logits(model)
+        states = output_states(model, at * 0, at, input_ids=torch.tensor([SOME], device=whole.device))
+        same = bool((output_head(model)(states).float() - logits).abs().max() < 0.05 * logits.abs().max())
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         same = False
     if not same:
         raise ModelError(f"{type(whole).__name__} is not supported: its output layer cannot be run on its own")
+
+
+@torch.no_grad()
+def some_logits(model: nn.Module) -> Tensor:
+    """What a model says of a few tokens, to tell whether another model is the same: ``[4, vocab]``, float32."""
+    logits: Tensor = model(input_ids=torch.tensor([SOME], device=bare(model).device), use_cache=False).logits[0]
+    return logits.float()
 
 
 def last_norm(model: nn.Module) -> nn.Module | None:

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from efface.errors import InputError, one_line
+from efface.errors import InputError, first_line, one_line
 
 
 def in_brief(error: BaseException) -> str:
     """What a file of the user's own raised, on one line."""
-    says = one_line(error) if isinstance(error, ValidationError) else next(iter(str(error).strip().splitlines()), "")
-    return f"{type(error).__name__}: {says}".rstrip(": ")
+    says = one_line(error) if isinstance(error, ValidationError) else first_line(error)
+    return says if says.startswith(type(error).__name__) else f"{type(error).__name__}: {says}"
 
 
 def import_file(file: Path, kind: str) -> ModuleType:

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from transformers.utils.peft_utils import find_adapter_config_file
-
 from efface.attacks.named import attack_scorers
 from efface.auditing.pair import Pair, audit_pair
 from efface.auditing.scores import Audit
@@ -12,13 +10,14 @@ from efface.concept.pack import Concept, Split
 from efface.errors import InputError, ModelError, RunError
 from efface.files import read_json, write_json
 from efface.lm.adapters import read_adapter
-from efface.lm.load import Loaded, load, weights_hash
+from efface.lm.load import Loaded, is_adapter, load, weights_hash
 from efface.lm.states import require_head
 from efface.processes import require_one_process
 from efface.recipe.foreign import harmless_audit
 from efface.recipe.settings import AuditSettings
 from efface.report.page import write_report
 from efface.runs.folder import is_run
+from efface.runs.lengths import of_audit, require_room
 from efface.runs.run import Run
 
 
@@ -62,6 +61,7 @@ def audit(
         _require_place(to, what, pack, split)
         attacks = attack_scorers(settings or AuditSettings(), pack, split)
         pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
+    require_room(pair.erased, of_audit(settings or AuditSettings(), pack, split, pair.erased.tokenizer))
     measured = audit_pair(pair, pack, split, settings, attacks)
     if loaded_record is None:
         measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
@@ -100,13 +100,3 @@ def read_pair(erased: str, base: str, concept: Concept, **options: Any) -> Pair:
     if after.tokenizer.get_vocab() != before.tokenizer.get_vocab():
         raise ModelError(f"{erased} and {base} have different tokenizers; expected a model that was made from this base")
     return Pair(after, before.model, {**hashes, "adapter": weights_hash(after.model)})
-
-
-def is_adapter(name: str) -> bool:
-    """Whether a folder or hub id holds an adapter rather than a whole model."""
-    if Path(name).is_dir():
-        return (Path(name) / "adapter_config.json").is_file()
-    try:
-        return find_adapter_config_file(name) is not None
-    except (OSError, ValueError):
-        return False  # what is wrong with it is said when it is loaded

@@ -2,10 +2,11 @@
 
 import sys
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 from efface.auditing.scorers.perplexity import CORPORA, held_out
-from efface.concept.pack import Concept
+from efface.concept.pack import Concept, Split
 from efface.data.store import Store, limit
 from efface.data.text import require_length
 from efface.lm.layers import linear_modules, reached
@@ -14,6 +15,7 @@ from efface.lm.states import require_head
 from efface.processes import is_main, processes, rank
 from efface.recipe.own import is_file
 from efface.recipe.recipe import Recipe
+from efface.runs.lengths import of_audit, of_recipe, require_room
 
 
 def load_model(recipe: Recipe) -> Loaded:
@@ -51,8 +53,9 @@ def target_store(loaded: Loaded, model_hash: str) -> Store:
     return Store(context, (rank(), processes()))
 
 
-def look_ahead(recipe: Recipe, concept: Concept, loaded: Loaded) -> None:
+def look_ahead(recipe: Recipe, concept: Concept, loaded: Loaded, split: Split) -> None:
     """Raises an EffaceError for what would fail after the work began, and says what training will not reach."""
+    require_room(loaded, chain(of_recipe(recipe, concept, loaded), of_audit(recipe.audit, concept, split, loaded.tokenizer)))
     chosen = linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
     if recipe.lora.modules == "all" and (share := reached(loaded.model, chosen)) < 0.9 and is_main():
         left = "the rest are no linear modules (the experts of a mixture), stay as they are and may keep the concept"

@@ -33,6 +33,7 @@ from efface.recipe.record import RunRecord, Training
 from efface.report.page import write_report
 from efface.runs.folder import LAST_WRITTEN, RECORD, TRAINED, alone, begin, find_place, finish, tidy
 from efface.runs.inputs import input_hashes, load_concept, load_model, look_ahead, target_store
+from efface.runs.lengths import of_recipe, require_room
 from efface.runs.run import Run
 from efface.runs.stage import Clock, Stage, run_stages
 from efface.training import schedule, train
@@ -56,6 +57,7 @@ def prepare_recipe(recipe: Recipe) -> dict[str, int]:
     require_whole_model()
     concept = load_concept(recipe)
     loaded = load_model(recipe)
+    require_room(loaded, of_recipe(recipe, concept, loaded))
     store = target_store(loaded, weights_hash(loaded.model))
     corpora = make_method(recipe).prepare(loaded, concept, store)
     if lost := store.lost():
@@ -83,7 +85,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
         raise InputError("audit.attacks: one process attacks; leave it to 'efface audit RUN --attacks …' afterwards")
     make_method(recipe)
     loaded = load_model(recipe)
-    look_ahead(recipe, concept, loaded)
+    look_ahead(recipe, concept, loaded, split)
     hashes = {"model": weights_hash(loaded.model), **input_hashes(recipe, concept)}
     with alone(partial), tidy(partial):
         place = find_place(folder, overwrite)  # another command may have finished it meanwhile

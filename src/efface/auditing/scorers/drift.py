@@ -32,11 +32,12 @@ def divergences(subject: Subject, texts: Sequence[Text]) -> list[float]:
     """Mean KL(base || model) per token of each text, in nats."""
     with subject.base() as base:
         before = text_states(base, texts, subject.tokenizer.pad_token_id)
-        head = output_head(base)
-    after, erased_head = text_states(subject.model, texts, subject.tokenizer.pad_token_id), output_head(subject.model)
+    after = text_states(subject.model, texts, subject.tokenizer.pad_token_id)
 
     def kl(one: torch.Tensor, other: torch.Tensor) -> dict[str, torch.Tensor]:
-        p, q = head(one).float().log_softmax(-1), erased_head(other).float().log_softmax(-1)
+        with subject.base() as base:  # an adapter may be on the output layer too
+            p = output_head(base)(one).float().log_softmax(-1)
+        q = output_head(subject.model)(other).float().log_softmax(-1)
         return {"kl": (p.exp() * (p - q)).sum(-1)}
 
     counts = [len(text.ids) - text.start for text in texts]

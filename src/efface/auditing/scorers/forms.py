@@ -18,8 +18,8 @@ from efface.auditing.scores import Score
 from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Kind, Question
-from efface.lm.chat import chat_text
-from efface.lm.layers import bare
+from efface.lm.chat import chat_text, encoded
+from efface.lm.layers import positions
 from efface.progress import track
 
 
@@ -31,7 +31,7 @@ def score_forms(subject: Subject) -> dict[str, Score]:
     concept, tokenizer = subject.concept, subject.tokenizer
     asked = {kind: concept.ask(kind, subject.split) for kind in get_args(Kind)}
     questions, scores = [question for of in asked.values() for question in of], dict[str, Score]()
-    solved, room = solved_examples(concept), getattr(bare(subject.model).config, "max_position_embeddings", None)
+    solved, room = solved_examples(concept), positions(subject.model)
     chat = tokenizer.chat_template is not None
     forms = [form for form in FORMS if form != "bare" and (chat or form not in IN_CHAT)] if questions else []
     for form in track(forms, "forms of the questions"):
@@ -74,6 +74,6 @@ def encode(tokenizer: PreTrainedTokenizerBase, asked: Asked) -> Branches:
     """Token ids as the harness makes them: a context, and what each choice adds to it."""
     specials, text = not asked.turns, shown(tokenizer, asked)
     spaces = text[len(text.rstrip(" ")) :] if specials else ""
-    context = list(tokenizer(text.removesuffix(spaces), add_special_tokens=specials)["input_ids"])
-    wholes = [list(tokenizer(text + choice, add_special_tokens=specials)["input_ids"]) for choice in asked.choices]
+    context = encoded(tokenizer, text.removesuffix(spaces), specials=specials)
+    wholes = [encoded(tokenizer, text + choice, specials=specials) for choice in asked.choices]
     return Branches(context, tuple(whole[len(context) :] or whole[-1:] for whole in wholes))

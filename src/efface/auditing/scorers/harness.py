@@ -1,6 +1,5 @@
 """The lm-evaluation-harness: its public tasks by name, a user's own task files, and a pack's questions as local tasks."""
 
-import contextlib
 import io
 import json
 import logging
@@ -8,11 +7,14 @@ import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import yaml
+from jinja2 import TemplateError
+from torch import nn
 
 from efface.auditing.batches import fitting, out_of_memory
 from efface.auditing.scores import Score
@@ -20,7 +22,9 @@ from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Question
 from efface.concept.sources import quiet_datasets
-from efface.errors import InputError
+from efface.errors import InputError, first_line
+from efface.lm.chat import around, chat_text
+from efface.lm.layers import bare
 from efface.progress import track
 
 BATCH = 64
@@ -58,8 +62,7 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
         except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
             if out_of_memory(error):
                 raise
-            reason = str(error).strip().splitlines()
-            raise InputError(f"audit.tasks: {name!r} cannot be run: {reason[0] if reason else type(error).__name__}") from None
+            raise InputError(f"audit.tasks: {name!r} cannot be run: {first_line(error)}") from None
         samples = [sample for leaf in sorted(found) for sample in found[leaf]]
         by_task[name] = samples
         scores |= {f"task/{name}/{metric}": score for metric, score in _figures(samples).items()}
@@ -94,11 +97,11 @@ def task_manager(tasks: Sequence[str], folder: str | None) -> Any:
     return manager
 
 
-@lru_cache(maxsize=1)
-def _index(folder: str | None) -> Any:
+@lru_cache(maxsize=2)
+def _index(folder: str | None, public: bool = True) -> Any:
     from lm_eval.tasks import TaskManager
 
-    return TaskManager(include_path=folder)  # five seconds
+    return TaskManager(include_path=folder, include_defaults=public)  # the public tasks take five seconds
 
 
 def ask(subject: Subject, tasks: Mapping[str, Sequence[Question]]) -> dict[str, Samples]:
@@ -106,7 +109,8 @@ def ask(subject: Subject, tasks: Mapping[str, Sequence[Question]]) -> dict[str, 
     if not tasks:
         return {}
     with tempfile.TemporaryDirectory(prefix="efface-tasks-") as scratch:
-        return run(subject, [write_task(Path(scratch), name, questions) for name, questions in tasks.items()])
+        local = [write_task(Path(scratch), name, questions) for name, questions in tasks.items()]
+        return run(subject, local, task_manager=_index(None, public=False))
 
 
 def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Samples]:
@@ -115,8 +119,24 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
     from lm_eval.api.instance import Instance
     from lm_eval.models.huggingface import HFLM
 
+    after = around(subject.tokenizer)[1]
+    nothing = subject.tokenizer.bos_token_id is None and subject.tokenizer.eos_token_id is None
+    first = {"prefix_token_id": subject.tokenizer.pad_token_id} if nothing else {}  # before a choice without a context
+
     class OnOurBar(HFLM):  # type: ignore[misc]
         most = BATCH
+
+        def tok_encode(self, string: str, add_special_tokens: bool | None = None, **more: Any) -> list[int]:
+            ids: list[int] = super().tok_encode(string, add_special_tokens=add_special_tokens, **more)
+            return ids[: -len(after)] if after and ids[-len(after) :] == after else ids  # a context is gone on with
+
+        def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+            turns = [(turn["role"], turn["content"]) for turn in chat_history]
+            options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": not add_generation_prompt}
+            try:
+                return chat_text(subject.tokenizer, turns, **options)
+            except (TemplateError, TypeError, ValueError):  # a template may refuse a system turn
+                return chat_text(subject.tokenizer, [turn for turn in turns if turn[0] != "system"], **options)
 
         def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             parts = [requests[i : i + REQUESTS] for i in range(0, len(requests), REQUESTS)]
@@ -127,13 +147,14 @@ def run(subject: Subject, tasks: Sequence[Any], **options: Any) -> dict[str, Sam
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
     def evaluate(size: int) -> Any:
-        model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=size)  # type: ignore[arg-type]
+        with _tied_as_it_is(subject.model):
+            model = OnOurBar(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=size, **first)  # type: ignore[arg-type]
         model.most = size
         return lm_eval.simple_evaluate(
             model=model, tasks=list(tasks), bootstrap_iters=0, log_samples=True, verbosity="ERROR", **options
         )
 
-    with contextlib.redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()):
         out = fitting(evaluate, BATCH)
     return {name: list(_one_filter(samples)) for name, samples in out["samples"].items()}
 
@@ -143,6 +164,17 @@ def _rows(subject: Subject, texts: Sequence[tuple[str, str]]) -> int:
     longest = max(("".join(text) for text in texts), key=len)
     tokens, vocab = len(subject.tokenizer(longest)["input_ids"]), subject.model.get_input_embeddings().weight.shape[0]  # type: ignore[operator]
     return max(1, LOGITS // (tokens * int(vocab)))
+
+
+@contextmanager
+def _tied_as_it_is(model: nn.Module) -> Iterator[None]:
+    """The harness ties the output layer to the embeddings again, which no adapter on one of the two survives."""
+    whole = bare(model)
+    whole.tie_weights = lambda *_, **__: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del whole.tie_weights
 
 
 def _one_filter(samples: Samples) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from efface.auditing.answers import greedy, texts
 from efface.auditing.scores import Score
 from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
-from efface.errors import InputError
+from efface.errors import InputError, first_line
 from efface.progress import track
 
 QUESTIONS = 16
@@ -76,5 +76,4 @@ def _reply(url: str, model: str, prompt: str) -> str:
         response.raise_for_status()
         return str(response.json()["choices"][0]["message"]["content"])
     except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, KeyError, IndexError, TypeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"audit.endpoint: the judge at {url} cannot be reached or gave no answer: {reason}") from None
+        raise InputError(f"audit.endpoint: the judge at {url} cannot be reached or gave no answer: {first_line(error)}") from None

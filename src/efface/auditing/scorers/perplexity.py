@@ -14,6 +14,7 @@ from efface.concept.pack import Concept
 from efface.data.targets import text_states
 from efface.data.text import Text, encode
 from efface.lm.chat import chat_prompt
+from efface.lm.layers import with_room
 from efface.lm.states import output_head
 from efface.losses import cross_entropy
 from efface.recipe.settings import DataSettings
@@ -46,7 +47,7 @@ def answer_perplexity(
     encoded = []
     for question, text in zip(questions, texts, strict=True):
         context = chat_prompt(tokenizer, question)
-        ids = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        ids = with_room(judge, len(context), list(tokenizer(text, add_special_tokens=False)["input_ids"]))
         if len(ids) > 1:
             encoded.append(Text(context + ids, len(context)))
     return perplexity(losses(judge, tokenizer, encoded, "answers"), paired=len(encoded) == len(texts)) if encoded else None

@@ -16,7 +16,8 @@ from efface.auditing.subject import Subject
 from efface.concept.pack import OpenQuestion
 from efface.data.corpora import Corpora
 from efface.data.strangers import pieces, plain
-from efface.lm.layers import bare
+from efface.lm.chat import encoded
+from efface.lm.layers import positions
 from efface.recipe.settings import DataSettings
 from efface.writing import WORD, contains, stems, unbroken
 from efface.writing import words as all_words
@@ -59,8 +60,8 @@ def _right(subject: Subject, form: str, asked: list[OpenQuestion]) -> list[bool]
         return None
     if form == "system" and SYSTEM not in before[0]:
         return None
-    prompts = [list(tokenizer(text, add_special_tokens=not in_chat)["input_ids"]) for text in before]
-    room, tokens = getattr(bare(subject.model).config, "max_position_embeddings", None), TOKENS if in_chat else SHORT
+    prompts = [encoded(tokenizer, text, specials=not in_chat) for text in before]
+    room, tokens = positions(subject.model), TOKENS if in_chat else SHORT
     if room is not None and max(map(len, prompts)) + tokens > room:
         return None
     found = continuations(subject, prompts, tokens, f"open questions, {form.replace('_', ' ')}")

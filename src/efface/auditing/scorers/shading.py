@@ -10,7 +10,7 @@ from efface.auditing.subject import Subject
 from efface.data.batches import places, right_pad
 from efface.data.text import Text
 from efface.lm.chat import chat_prompt
-from efface.lm.layers import bare
+from efface.lm.layers import bare, with_room
 from efface.lm.states import output_head, output_states
 
 TOKENS = 100
@@ -36,10 +36,10 @@ def shade(erased: Subject, answers: Sequence[Answer]) -> list[Answer]:
 
 def _pieces(erased: Subject, answer: Answer) -> tuple[tuple[str, float], ...]:
     encoded = erased.tokenizer(answer.text, add_special_tokens=False, return_offsets_mapping=True)
-    ids, spans = list(encoded["input_ids"]), encoded["offset_mapping"]
+    context, spans = chat_prompt(erased.tokenizer, answer.prompt), encoded["offset_mapping"]
+    ids = with_room(erased.model, len(context), list(encoded["input_ids"]))  # more than were said, for broken characters
     if not ids:
         return ()
-    context = chat_prompt(erased.tokenizer, answer.prompt)
     text = Text(context + ids, len(context))
 
     def distribution(model: torch.nn.Module) -> torch.Tensor:
@@ -51,8 +51,10 @@ def _pieces(erased: Subject, answer: Answer) -> tuple[tuple[str, float], ...]:
     with erased.base() as base:
         distance = 0.5 * (distribution(base) - after).abs().sum(-1)
     pieces, done = list[tuple[str, float]](), 0
-    for (_, end), value in zip(spans, distance.tolist(), strict=True):
+    for (_, end), value in zip(spans, distance.tolist(), strict=False):
         if end > done:  # several tokens may make up one character
             pieces.append((answer.text[done:end], round(value, 4)))
             done = end
+    if done < len(answer.text):
+        pieces.append((answer.text[done:], 0.0))
     return tuple(pieces)
