@@ -139,7 +139,7 @@ def test_nothing_is_written_for_a_model_without_room(tokenizer_folder: Path, pac
 
 def test_a_model_that_computes_its_positions_reads_on(llama: Loaded, zorn: Concept) -> None:
     require_room(llama, of_recipe(recipe(fluency={"texts": 4, "tokens": 400}), zorn, llama))
-    require_room(llama, of_audit(AuditSettings(relearn_steps=2), zorn, "test", llama.tokenizer))
+    require_room(llama, of_audit(AuditSettings(attacks=("relearn",)), zorn, "test", llama.tokenizer))
 
 
 def test_with_just_enough_positions_a_run_goes_through(tokenizer_folder: Path, pack_folder: Path, tmp_path: Path) -> None:
