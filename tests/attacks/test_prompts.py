@@ -71,5 +71,5 @@ def test_an_attack_of_ones_own(llama: Loaded, zorn: Concept, tmp_path: Path) -> 
     file = tmp_path / "mine.py"
     file.write_text("def attack(subject, measure):\n    raise KeyError('oops')\n")
     (scorer,) = attack_scorers(AuditSettings(attacks=(str(file),)), zorn, "test")
-    with pytest.raises(InputError, match=r"mine.py: attack: KeyError: 'oops'"):
+    with pytest.raises(InputError, match=r"mine.py: attack: KeyError.*oops"):
         scorer(subject)
