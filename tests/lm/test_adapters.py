@@ -65,6 +65,10 @@ def adapter(model_folders: dict[str, Path], tmp_path: Path) -> Path:
     return tmp_path / "adapter"
 
 
+def not_numbers(file: Path) -> None:
+    save_file({key: tensor * float("nan") for key, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
 def shortened(file: Path) -> None:
     tensors = load_file(file)
     save_file({key: tensor for key, tensor in tensors.items() if "layers.2." not in key}, file, {"format": "pt"})
@@ -73,6 +77,7 @@ def shortened(file: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (lambda folder: not_numbers(folder / ADAPTER), "its weights are NaN in base_model.model.model.layers.1."),
         (lambda folder: (folder / ADAPTER).unlink(), "holds no adapter_model.safetensors"),
         (lambda folder: (folder / ADAPTER).write_bytes(b"no tensors"), "does not fit"),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "does not fit"),

@@ -96,6 +96,18 @@ def rename(file: Path, old: str, new: str) -> None:
     save_file({key.replace(old, new): tensor for key, tensor in load_file(file).items()}, file, {"format": "pt"})
 
 
+def without_tokenizer(folder: Path, kind: str | None = None) -> None:
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind} if kind else {}))
+
+
+def broken(folder: Path, value: float) -> None:
+    """One weight of the model is no number."""
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -112,6 +124,11 @@ def rename(file: Path, old: str, new: str) -> None:
         ),
         (lambda folder: rename(folder / "model.safetensors", "model.", "body."), "its weights lack model.embed_tokens.weight"),
         (lambda folder: (folder / "chat_template.jinja").write_text("{{ raise_exception('no') }}"), "cannot be used: no"),
+        (lambda folder: without_tokenizer(folder), "tokenizer from one of: (1) a `tokenizers` library serialization file"),
+        (lambda folder: without_tokenizer(folder, "LlamaTokenizer"), "makes nothing of a text; expected its vocabulary"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{}"), "KeyError 'added_tokens'"),
+        (lambda folder: broken(folder, float("nan")), "its weights are NaN in model.layers.1.mlp.up_proj.weight"),
+        (lambda folder: broken(folder, float("-inf")), "its weights are infinite in model.layers.1.mlp.up_proj.weight"),
     ],
 )
 def test_a_damaged_model_is_one_line(damage: Any, says: str, model_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -109,6 +109,14 @@ def test_a_model_with_something_before_its_output_layer_is_refused(model_folders
         require_head(AutoModelForCausalLM.from_config(config).eval())
 
 
+def test_a_model_that_says_no_numbers_is_said_to(model_folders: dict[str, Path]) -> None:
+    model = load(str(model_folders["llama"]), dtype="float32").model
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.fill_(3e38)
+    with pytest.raises(ModelError, match="says NaN in torch.float32 though its weights are numbers"):
+        require_head(model)
+
+
 def test_attention_of_an_unknown_kind_is_refused() -> None:
     states = torch.randn(1, 2, 8, 4)
     with pytest.raises(NotImplementedError, match="s_aux"):

@@ -73,6 +73,8 @@ def load(
         model.eval()
         if not placed:
             model = model.to(best_device())
+    if not {*tokenizer("zymurgy", add_special_tokens=False)["input_ids"]} - {tokenizer.unk_token_id}:
+        raise ModelError(f"the tokenizer of {name!r} makes nothing of a text; expected its vocabulary (tokenizer.json)")
     with in_one_line(f"the chat template of {name!r} cannot be used"):
         chat_prompt(tokenizer, "?")
     if "gguf_file" in options:

@@ -159,7 +159,7 @@ def output_head(model: nn.Module) -> Callable[[Tensor], Tensor]:
 @torch.no_grad()
 def require_head(model: nn.Module) -> None:
     """Raises ModelError for a model whose logits are not what :func:`output_head` makes of :func:`output_states`."""
-    whole = bare(model)
+    whole, logits = bare(model), None
     at = torch.arange(len(SOME), device=whole.device)
     try:
         logits = some_logits(model)
@@ -167,6 +167,8 @@ def require_head(model: nn.Module) -> None:
         same = bool((output_head(model)(states).float() - logits).abs().max() < 0.05 * logits.abs().max())
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         same = False
+    if logits is not None and logits.isnan().any():
+        raise ModelError(f"{type(whole).__name__} says NaN in {whole.dtype} though its weights are numbers; try dtype float32")
     if not same:
         raise ModelError(f"{type(whole).__name__} is not supported: its output layer cannot be run on its own")
 
