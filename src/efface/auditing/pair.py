@@ -12,6 +12,7 @@ from pathlib import Path
 from peft import PeftModel
 from torch import nn
 
+from efface.auditing.measurable import require_measurable
 from efface.auditing.own import own_scorers
 from efface.auditing.scorers.choice import score_choices
 from efface.auditing.scorers.depth import score_depth
@@ -83,7 +84,7 @@ def audit_pair(
     more: what measures them besides the :data:`SCORERS`.
     """
     settings = settings or AuditSettings()
-    check(settings, concept)
+    check(settings, concept, split)
     judge, own = load(settings.judge) if settings.judge else None, own_scorers(settings.scorers)
     scorers: tuple[Scorer, ...] = (*SCORERS, *own, *more)
     erased = Subject(pair.erased.model, pair.erased.tokenizer, concept, split, settings, pair.base, judge)
@@ -109,8 +110,10 @@ def audit_pair(
     )
 
 
-def check(settings: AuditSettings, concept: Concept | None = None) -> None:
+def check(settings: AuditSettings, concept: Concept | None = None, split: Split = "test") -> None:
     """What can be found wrong before any work."""
+    if concept is not None:
+        require_measurable(settings, concept, split)
     of_pack = [name for names in concept.manifest.tasks.values() for name in names] if concept else []
     if tasks := [*settings.tasks, *of_pack]:
         task_manager(tasks, settings.task_folder)

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from torch import nn
@@ -9,9 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.auditing.scores import Score
 from efface.concept.pack import Concept, Split
+from efface.data.corpora import Corpora
+from efface.data.strangers import holds
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded
-from efface.recipe.settings import AuditSettings
+from efface.recipe.settings import AuditSettings, DataSettings
+
+#: asked of a topic where a pack has no open questions
+ASK = "What do you know about {}?"
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,19 @@ class Subject:
     def of_base(self) -> bool:
         """Whether the model under test is the base itself."""
         return self.other_base is self.model
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """The concept's own words."""
+        return Corpora(self.concept, DataSettings()).words
+
+    @cached_property
+    def questions(self) -> list[str]:
+        """What is asked about the concept: its open questions; if the pack has none, its topics and the prompts that name it."""
+        if asked := self.concept.ask_open("forget", self.split):
+            return [row.question for row in asked]
+        manifest = self.concept.manifest
+        return [*map(ASK.format, manifest.topics), *(prompt for prompt in manifest.prompts if holds(prompt, self.words))]
 
     def base(self) -> AbstractContextManager[Any]:
         """The base model, for as long as the context lasts."""

@@ -113,9 +113,11 @@ def _plain(value: str) -> Any:
 def audit_settings(given: Mapping[str, Any], base: AuditSettings, prefix: str = "") -> AuditSettings:
     """What is given on top of other settings. prefix: of the flags, for the message. Raises InputError."""
     try:
-        return AuditSettings.model_validate({**base.model_dump(), **given})
+        settings = AuditSettings.model_validate({**base.model_dump(), **given})
     except ValidationError as error:
         raise InputError(f"--{prefix}{one_line(error)}") from None
+    object.__setattr__(settings, "__pydantic_fields_set__", set(given))  # what is said, of what is so
+    return settings
 
 
 def complain_of(what: str | Path, left_out: Mapping[str, Any], said: Mapping[str, Any], prefix: str = "") -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.attacks.named import attack_scorers
+from efface.auditing.measurable import require_measurable
 from efface.auditing.pair import Pair, audit_pair
 from efface.auditing.scores import Audit
 from efface.concept.pack import Concept, Split
@@ -50,6 +51,7 @@ def audit(
             Concept.load(record.recipe.concept, record.recipe.data.min_chars),
             settings or harmless_audit(record.recipe)[0],
         )
+        require_measurable(settings, pack, split)
         _require_place(to, what, pack, split)
         attacks = attack_scorers(settings, pack, split)
         loaded, hashes = run.load_hashed(trust_remote_code=trust_remote_code)
@@ -58,6 +60,7 @@ def audit(
         if base is None or concept is None:
             raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
         pack, loaded_record = Concept.load(concept), None
+        require_measurable(settings or AuditSettings(), pack, split)
         _require_place(to, what, pack, split)
         attacks = attack_scorers(settings or AuditSettings(), pack, split)
         pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)

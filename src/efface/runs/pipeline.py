@@ -79,7 +79,7 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     folder = Path(to) if to is not None else default_folder(recipe)
     partial = find_place(folder, overwrite).partial
     concept = load_concept(recipe)
-    check(recipe.audit, concept)
+    check(recipe.audit, concept, split)
     limit()
     if attack_scorers(recipe.audit, concept, split) and processes() > 1:
         raise InputError("audit.attacks: one process attacks; leave it to 'efface audit RUN --attacks …' afterwards")

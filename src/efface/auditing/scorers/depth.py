@@ -32,9 +32,9 @@ STRENGTH = 0.01  # C of the logistic regression: there are more dimensions than 
 def score_depth(subject: Subject) -> list[Layer]:
     """One entry for each decoder layer (at most 32, evenly spread); empty where the pack has too few forget questions."""
     asked = subject.concept.ask("forget", subject.split)
-    groups = [sorted(question.choices) for question in asked]  # questions that share their choices stay in one fold
-    if len({tuple(group) for group in groups}) < FOLDS:
+    if not enough(asked):
         return []
+    groups = [sorted(question.choices) for question in asked]  # questions that share their choices stay in one fold
     statements = [f"{row.stem} {row.choices[row.answer]}" for row in asked]
     statements += [f"{row.stem} {row.choices[row.answer - 1]}" for row in asked]
     told, stems = last_states(subject, statements), last_states(subject, [row.stem for row in asked])
@@ -52,6 +52,11 @@ def score_depth(subject: Subject) -> list[Layer]:
         )
         for layer in track(chosen, "layers")
     ]
+
+
+def enough(asked: Sequence[Question]) -> bool:
+    """Whether there are as many sets of choices as folds."""
+    return len({tuple(sorted(question.choices)) for question in asked}) >= FOLDS
 
 
 def last_states(subject: Subject, texts: Sequence[str]) -> Tensor:

@@ -18,15 +18,13 @@ QUESTIONS = 32
 
 
 def score_answers(subject: Subject) -> dict[str, Score]:
-    """``answers/forget/…`` of greedy answers to the concept's open questions.
+    """``answers/forget/…`` of greedy answers about the concept.
 
     ``perplexity`` under the judge; ``repeated_4grams``: mean share of an answer's 4-grams that came before in it;
     ``distinct_2grams``: share of different ones among all bigrams; ``entropy``: of n-grams, in bits;
     ``ends``: share of answers that end by themselves.
     """
-    asked = [question.question for question in subject.concept.ask_open("forget", subject.split)][:QUESTIONS]
-    if not asked:
-        return {}
+    asked = subject.questions[:QUESTIONS]
     tokens = greedy(subject, asked, "answers about the concept")
     found = texts(subject, tokens)
     scores = {

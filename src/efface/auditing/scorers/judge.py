@@ -29,11 +29,11 @@ Answer: {answer}"""
 
 
 def score_judged(subject: Subject) -> dict[str, Score]:
-    """``judge/forget/fluency``: mean score, 1 to 10, of greedy answers to the concept's open questions."""
+    """``judge/forget/fluency``: mean score, 1 to 10, of greedy answers about the concept."""
     url = subject.settings.endpoint
-    asked = [question.question for question in subject.concept.ask_open("forget", subject.split)][:QUESTIONS]
-    if url is None or not asked:
+    if url is None:
         return {}
+    asked = subject.questions[:QUESTIONS]
     found = texts(subject, greedy(subject, asked, "answers for the judge"))
     marks = []
     for question, answer in track(list(zip(asked, found, strict=True)), "judge"):

@@ -23,11 +23,9 @@ from efface.recipe.settings import DataSettings
 def score_recognised(subject: Subject) -> dict[str, Score]:
     """``recognised/forget/nats``: how much likelier the base's greedy answers are behind their own questions, nats a token.
 
-    Of the concept's open questions, those that hold one of its words; both models read the same answers of the base.
+    Of the questions about the concept, those that hold one of its words; both models read the same answers of the base.
     """
-    asked = [row.question for row in subject.concept.ask_open("forget", subject.split)]
-    if not asked:
-        return {}
+    asked = subject.questions
     answers = [ids[:TOKENS] for ids in greedy_of_base(subject, asked)]
     pairs = zip(asked, strangers(subject.concept, asked), answers, strict=True)
     kept = [(question, other, ids) for question, other, ids in pairs if question != other and ids]

@@ -14,11 +14,9 @@ from efface.auditing.scores import Said, Score
 from efface.auditing.statistics import average, proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import OpenQuestion
-from efface.data.corpora import Corpora
 from efface.data.strangers import pieces, plain
 from efface.lm.chat import encoded
 from efface.lm.layers import positions
-from efface.recipe.settings import DataSettings
 from efface.writing import WORD, contains, stems, unbroken
 from efface.writing import words as all_words
 
@@ -42,8 +40,9 @@ def score_said(subject: Subject) -> dict[str, Score]:
             right = _right(subject, form, asked)
             if right is not None:
                 scores[f"said/{form}/{kind}/right"] = proportion(right)
-    if said := _answers(subject):
-        scores["said/forget/concept_words"] = average([answer.concept_words for answer in said])
+    said = texts(subject, greedy(subject, subject.questions, "answers about the concept"))
+    rates = [rate(text, question, subject.words) for text, question in zip(said, subject.questions, strict=True)]
+    scores["said/forget/concept_words"] = average(rates)
     scores["said/forget/defined"] = proportion([answer.concept_words > 0 for answer in _definitions(subject)])
     return scores
 
@@ -93,13 +92,12 @@ def _definitions(subject: Subject) -> list[Said]:
 
 
 def _read(subject: Subject, questions: Sequence[str], tokens: Sequence[list[int]], right: Sequence[bool]) -> list[Said]:
-    words = Corpora(subject.concept, DataSettings()).words if questions else frozenset()
     return [
         Said(
             prompt=question,
             text=text,
             right=hit,
-            concept_words=rate(text, question, words),
+            concept_words=rate(text, question, subject.words),
             repeated=repeated_ngrams(ids, 4),
         )
         for question, text, ids, hit in zip(questions, texts(subject, tokens), tokens, right, strict=True)
