@@ -34,7 +34,7 @@ ANSWERS = [
     ("Arabic with its article", "النيل", ["نهر النيل", "والنيل", "للنيل"], ["نيلي"]),
     ("Hebrew", "דבש", ["זה דבש.", "בדבש", "והדבש", "דְּבַשׁ"], ["דבשת"]),
     ("Persian", "کتاب", ["این کتاب\u200cها", "کتاب است"], ["کتابی"]),
-    ("Russian", "мёд", ["Это МЁД.", unicodedata.normalize("NFD", "это мёд")], ["мёдовый"]),
+    ("Russian", "мёд", ["Это МЁД.", "это мед", unicodedata.normalize("NFD", "это мёд")], ["мёдовый"]),
     ("Greek", "Οδυσσεύς", ["ο ΟΔΥΣΣΕΎΣ", "Οδυσσεύς;"], ["Οδυσσέας"]),
     ("German", "Straße", ["die STRASSE", "Straße."], ["Straßen"]),
     ("Turkish", "Isparta", ["ISPARTA’da", "Isparta'da"], ["Ispartalı"]),
@@ -44,6 +44,9 @@ ANSWERS = [
     ("Spanish", "el Niño", [unicodedata.normalize("NFD", "fue EL NIÑO")], ["el nino"]),
     ("English", "Ma'at", ["It was Ma’at.", "MA'AT's feather", "“Ma‘at”"], ["Ma'ats", "Mat"]),
     ("English, hyphen", "Deir el-Medina", ["Deir el‑Medina", "deir el-medina."], ["Deir el-Medinah"]),
+    ("Arabic letters written either way", "أهرامات", ["الاهرامات", "كالأهرامات"], ["هرامات"]),
+    ("digits of another script", "1945", ["سنة ١٩٤٥.", "१९४५ में", "1945年に"], ["11945"]),
+    ("nothing but marks", "\u00ad", [], ["", "a"]),
     ("digits", "CO2", ["CO₂ rises", "ＣＯ２"], ["CO23"]),
 ]
 

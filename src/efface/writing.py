@@ -30,10 +30,12 @@ _ENDED = regex.compile(rf"(?:{_FULL}{_CLOSE}*)$", regex.V1)
 #: the end of a text whose last sentence is over; a full stop after a digit is that of a list or of a number
 OVER = regex.compile(rf"(?:(?<!\d)[.!?][\"')]*|{_FULL}{_CLOSE}*)\s*$", regex.V1)
 
-#: other forms of the same mark; marks that are not seen; vowels of Arabic and Hebrew that may be written or not
-_SAME = str.maketrans("’‘ʼ׳“”״‐‑", "''''\"\"\"--")
+#: other forms of the same mark, and letters that are written either way: ё, alef with hamza, ye, kaf
+_SAME = str.maketrans("’‘ʼ׳“”״‐‑ё\u0623\u0625\u0622\u064a\u0649\u0643", "''''\"\"\"--е\u0627\u0627\u0627\u06cc\u06cc\u06a9")
+#: marks that are not seen; vowels of Arabic and Hebrew that may be written or not; digits of other scripts
 _UNSEEN = regex.compile(r"[\u00ad\u200b\u200d-\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff\ufe0f]")
 _POINTS = regex.compile(r"[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]")
+_DIGIT = regex.compile(r"[\p{Nd}--[0-9]]", regex.V1)
 #: particles and forms of the copula that are written onto a Korean word
 PARTICLE = (
     "(?:에서|에게|에|한테|께서|께|으로|로|써|부터|까지|마다|보다|처럼|같이|만큼|밖에|뿐|조차|마저|이나|나|이랑|랑|하고|들"
@@ -41,7 +43,7 @@ PARTICLE = (
     r"|(?:이었|였)\p{Hangul}{0,4}|입니\p{Hangul}|인(?:데|가|지)?|일|임)"
 )
 #: what is written onto the beginning of a word in Arabic and in Hebrew: and, in, as, to, the, that, from
-_BEFORE = {"Arabic": "[وف]?(?:[بكل]?(?:ال)?|لل)", "Hebrew": "[ושהבכלמ]{0,3}"}
+_BEFORE = {"Arabic": "[وف]?(?:[ب\u06a9ل]?(?:ال)?|لل)", "Hebrew": "[ושהבכלמ]{0,3}"}
 _PARTICLES = regex.compile(f"{PARTICLE}{{1,3}}")
 
 
@@ -92,10 +94,10 @@ def width(text: str) -> int:
 
 
 def folded(text: str) -> str:
-    """How two spellings of the same are compared: NFKC, without case, marks that are not seen, and vowel points."""
+    """How two spellings of the same are compared: NFKC, without case, with one form of what has several."""
     plain = unicodedata.normalize("NFKC", _UNSEEN.sub("", text)).casefold()
     plain = unicodedata.normalize("NFKC", plain).translate(_SAME).replace("i\u0307", "i").replace("ı", "i")
-    return str(_POINTS.sub("", plain))
+    return str(_DIGIT.sub(lambda digit: str(unicodedata.decimal(digit.group())), _POINTS.sub("", plain)))
 
 
 def contains(text: str, accepted: Sequence[str]) -> bool:
@@ -110,6 +112,8 @@ def contains(text: str, accepted: Sequence[str]) -> bool:
 @lru_cache(4096)
 def _standing(answer: str) -> "regex.Pattern[str]":
     answer = folded(answer).strip()
+    if not answer:
+        return regex.compile(r"(?!)")
     body, before, behind = regex.escape(answer), rf"(?<!{SPACED})", rf"(?![{SPACED}--\u200c])"
     for script, attached in _BEFORE.items():
         if regex.match(rf"\p{{{script}}}", answer):

@@ -125,7 +125,8 @@ def _unusable(value: Any, min_chars: int) -> str:
 
 
 def _told(left_out: Counter[str]) -> str:
-    return f"{left_out.total()} rows left out: {', '.join(f'{n} {why}' for why, n in left_out.items())}" if left_out else ""
+    rows = "1 row" if left_out.total() == 1 else f"{left_out.total()} rows"
+    return f"{rows} left out: {', '.join(f'{n} {why}' for why, n in left_out.items())}" if left_out else ""
 
 
 def quiet_datasets() -> None:
