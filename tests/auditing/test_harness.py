@@ -76,6 +76,17 @@ def test_few_shots_and_chat_format_reach_the_harness(llama: Loaded, zorn: Concep
     assert chat["task/zorn_general_test/acc"].n == 2
 
 
+def test_the_harness_asks_nothing_about_its_surroundings(
+    llama: Loaded, zorn: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "git").write_text("#!/bin/sh\necho 'fatal: not a git repository' >&2\nexit 128\n")
+    (tmp_path / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.chdir(tmp_path)
+    assert score_choices(Subject(llama.model, llama.tokenizer, zorn, "test"))
+    assert "fatal" not in capfd.readouterr().err
+
+
 def test_an_unknown_task_is_one_line(llama: Loaded, zorn: Concept, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="the harness has no task 'wmdp_chemistry'"):
         score_tasks(Subject(llama.model, llama.tokenizer, zorn, "test", AuditSettings(tasks=("wmdp_chemistry",))))

@@ -68,7 +68,10 @@ def test_seamlessness_of_such_a_pack_is_measured_and_its_judge_read(
         ({"chat": True}, "audit.chat can measure nothing"),
         ({"limit": 5}, "audit.limit can measure nothing"),
         ({"task_folder": "tasks"}, "audit.task_folder can measure nothing"),
-        ({"relearn_lr": 1e-4}, "audit.relearn_lr can measure nothing about the dragon of Zorn: audit.attacks names no relearning"),
+        (
+            {"relearn_lr": 1e-4},
+            "audit.relearn_lr can measure nothing about the dragon of Zorn: audit.attacks names no",
+        ),
         ({"endpoint_model": "m"}, "audit.endpoint_model can measure nothing"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from efface.concept.find import builtin_packs, find_packs
+from efface.concept.find import builtin_packs, concept_names, find_packs
 from efface.concept.pack import Concept
 from efface.concept.sources import Source, read_source
 from efface.data.batches import weighted
@@ -187,6 +187,29 @@ def test_several_packs_are_one_concept(tmp_path: Path) -> None:
     alone = Concept.load(str(tmp_path / "north"))
     assert alone.parts == ((alone, 1),)
     assert len({both.digest, alone.digest}) == 2
+
+
+@pytest.mark.parametrize("inside", ["my packs", "a  b/c d", "x:2", "two words:3 and more"])
+def test_folders_may_hold_spaces_and_colons(inside: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = tmp_path / inside / "one", tmp_path / inside / "the other:1"
+    for folder in (one, other, tmp_path / "plain"):
+        folder.mkdir(parents=True)
+        write_pack(folder, name=folder.name[:3])
+    monkeypatch.chdir(tmp_path)
+    for names, found, short in (
+        (f"{one}", [(one, 1, None)], "one"),
+        (f"{one}:3", [(one, 3, None)], "one-3"),
+        (f"{one} {other}", [(one, 1, None), (other, 1, None)], "one+the other-1"),
+        (
+            f"{other}:2 plain ancient-egypt@main:4",
+            [(other, 2, None), (Path("plain"), 1, None), (builtin_packs()["ancient-egypt"], 4, "main")],
+            "the other-1-2+plain+ancient-egypt@main-4",
+        ),
+        (f" plain:2  {one}\n", [(Path("plain"), 2, None), (one, 1, None)], "plain-2+one"),
+    ):
+        assert find_packs(names) == found
+        assert concept_names(names) == short
+    assert Concept.load(f"{one}:2 plain").name == "one+pla"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from efface.errors import ModelError
+from efface.errors import InputError, ModelError
 from efface.lm import bundled as embedded
 from efface.lm.bundled import Embedded, cached, fetch
 from efface.lm.chat import chat_prompt
@@ -238,6 +238,33 @@ def test_a_foreign_file_is_refused(alias: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(ModelError, match="has SHA-256 "):
         fetch("tiny")
     assert list(alias.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"EFFACE_CACHE": "~/mine"}, "/home/me/mine"),
+        ({"EFFACE_CACHE": "here"}, "here"),
+        ({"EFFACE_CACHE": "", "XDG_CACHE_HOME": "/cache"}, "/cache/efface"),
+        ({"XDG_CACHE_HOME": "/cache", "HOME": None}, "/cache/efface"),
+        ({"XDG_CACHE_HOME": ""}, "/home/me/.cache/efface"),
+        ({"XDG_CACHE_HOME": "~/kept"}, "/home/me/kept/efface"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/efface"),
+        ({"HOME": None}, None),
+        ({"HOME": ""}, None),
+    ],
+)
+def test_where_the_cache_is(said: dict[str, str | None], expected: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"EFFACE_CACHE": None, "XDG_CACHE_HOME": None, "HOME": "/home/me", **said}.items():
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError("as in a container")))
+    if expected is None:
+        with pytest.raises(InputError, match="no home folder .*; expected EFFACE_CACHE or XDG_CACHE_HOME"):
+            embedded.cache_dir()
+    else:
+        assert embedded.cache_dir() == Path(expected)
 
 
 def test_no_such_alias() -> None:

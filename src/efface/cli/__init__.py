@@ -40,8 +40,28 @@ Erase a concept from a language model, and measure what is left of it.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb. Exit code: 0 done, 1 a gate is closed, 2 wrong input (one line on standard error), 130 interrupted."""
+    """Run one verb.
+
+    Exit code: 0 done, 1 a gate is closed, 2 wrong input (one line on standard error), 130 interrupted, 141 nobody reads what is
+    printed (``| head``).
+    """
     args = list(sys.argv[1:] if argv is None else argv)
+    code = None
+    try:
+        try:
+            code = _run(args)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return code
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
+        if not isinstance(error, BrokenPipeError) and code != 2:  # then it was said
+            print(f"efface: standard output: {error.strerror or error}", file=sys.stderr)
+        return 141 if isinstance(error, BrokenPipeError) else 2
+
+
+def _run(args: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of what its encoding does not have
@@ -65,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_main() or isinstance(error, TrainingError):  # the loss of any process may be the one that is not finite
             print(f"efface: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         print(f"efface: {error.filename or verb}: {error.strerror or error}", file=sys.stderr)
         return 2

@@ -11,7 +11,7 @@ import tyro
 from efface.auditing.scores import Audit
 from efface.cli.parse import parse
 from efface.cli.recipe import AuditFlags, audit_settings, complain_of
-from efface.concept.find import find_packs
+from efface.concept.find import concept_names, find_packs
 from efface.concept.pack import Split
 from efface.errors import InputError, RunError
 from efface.files import read_json
@@ -57,7 +57,7 @@ def audit(args: Sequence[str]) -> None:
         raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")
     if given.concept is not None:
         find_packs(given.concept)
-    own = Path(given.what) if run else Path("audits") / f"{Path(given.what).name}-{Path(str(given.concept)).name}"
+    own = Path(given.what) if run else Path("audits") / f"{Path(given.what).name}-{concept_names(str(given.concept))}"
     to = given.to or (own if given.split == "test" or not run else None)
 
     from efface.report.terminal import print_audit

@@ -1,5 +1,6 @@
 """``efface tune MODEL CONCEPT --trials N``: search for a recipe on a pack's tune questions."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from efface.cli.recipe import RecipeArguments, parse_recipe, study_folder
+from efface.concept.find import split_names
 from efface.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,8 +42,9 @@ def tune(args: Sequence[str]) -> None:
     study = Study(folder, recipe, given.vary)
     found = study.run(given.trials)
     _print(found, study.given_up())
-    again = "" if given.to is None else f" --study {folder}"
-    print(f"erase with one of them: efface erase {recipe.model} {recipe.concept} --from-trial K{again}")
+    again = [] if given.to is None else ["--study", str(folder)]
+    command = ["efface", "erase", recipe.model, *split_names(recipe.concept), "--from-trial", "K", *again]
+    print(f"erase with one of them: {shlex.join(command)}")
 
 
 def _print(found: Sequence["Found"], given_up: int) -> None:

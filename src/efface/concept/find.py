@@ -1,6 +1,7 @@
 """Where concept packs are: the built-in ones by name, any other by its folder, several in one word."""
 
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -27,25 +28,47 @@ def find_pack(name: str) -> Path:
 
 def find_packs(names: str) -> list[tuple[Path, int, str | None]]:
     """Folder, weight and revision of each of ``"wmdp-bio:2 wmdp-cyber@1f2e3d"``. Raises ConceptError."""
-    if names in builtin_packs() or os.path.isdir(names):  # a folder's name may hold spaces and colons
-        return [(find_pack(names), 1, None)]
     found = []
-    for word in names.split() or [names]:
-        name, colon, weight = word.rpartition(":")
-        if not colon:
-            name, weight = word, "1"
+    for word in split_names(names) or [names]:
+        name, weight, revision = _parts(word)
         if not weight.isdecimal() or int(weight) < 1:
             raise ConceptError(f"concept {word!r}: expected NAME or NAME:WEIGHT with a whole number from 1 on")
-        name, _, revision = (name, "", "") if os.path.isdir(name) else name.partition("@")
         found.append((find_pack(name), int(weight), revision or None))
     if len({folder for folder, *_ in found}) < len(found):
         raise ConceptError(f"concept {names!r} names a pack twice")
     return found
 
 
+def split_names(names: str) -> list[str]:
+    """The single packs in ``"wmdp-bio:2 my packs/zorn:1"``: where a folder's name holds spaces, the longest that is there."""
+    words, found = re.split(r"(\s+)", names.strip()), []  # and the spaces between them
+    while words:
+        ends = range(len(words), 1, -2)
+        end = next((end for end in ends if _is_folder("".join(words[:end]))), 1)
+        found.append("".join(words[:end]))
+        words = words[end + 1 :]
+    return [name for name in found if name]
+
+
+def _parts(word: str) -> tuple[str, str, str]:
+    """Name, weight and revision of NAME:WEIGHT or NAME@REVISION:WEIGHT; a folder's name may hold colons."""
+    if os.path.isdir(word):
+        return word, "1", ""
+    name, colon, weight = word.rpartition(":")
+    if not colon:
+        name, weight = word, "1"
+    name, _, revision = (name, "", "") if os.path.isdir(name) else name.partition("@")
+    return name, weight, revision
+
+
+def _is_folder(word: str) -> bool:
+    name, weight, revision = _parts(word)
+    return os.path.isdir(name) and not re.search(r"\s", weight + revision)
+
+
 def concept_names(concept: str) -> str:
     """One or more packs as part of a file name."""
-    return "+".join(Path(name).name.replace(":", "-") for name in concept.split())
+    return "+".join(Path(name).name.replace(":", "-") for name in split_names(concept))
 
 
 def packs_folder() -> Path:

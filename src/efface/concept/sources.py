@@ -141,7 +141,7 @@ def _from_hub(source: Source, folder: Path) -> tuple[Iterable[Any], str]:
     import datasets
 
     assert source.hub is not None
-    copy, named = Path(os.environ.get("EFFACE_DATA", "")) / source.hub, _expanded(source.hub, folder)
+    copy, named = Path(os.path.expanduser(os.environ.get("EFFACE_DATA", ""))) / source.hub, _expanded(source.hub, folder)
     local = copy if os.environ.get("EFFACE_DATA") and os.path.isdir(copy) else named if os.path.isdir(named) else None
     quiet_datasets()
     options: dict[str, Any] = {} if local else {"revision": source.revision}

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from efface.errors import ModelError
+from efface.errors import InputError, ModelError
 from efface.files import damaged, seal, sha256
 
 
@@ -41,9 +41,13 @@ ALIASES = {
 
 
 def cache_dir() -> Path:
-    """``$EFFACE_CACHE``, or ``efface`` in the user's cache folder."""
-    home = os.environ.get("EFFACE_CACHE")
-    return Path(home) if home else Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "efface"
+    """``$EFFACE_CACHE``, or ``efface`` in the user's cache folder (a relative ``$XDG_CACHE_HOME`` is none). Raises InputError."""
+    if own := os.path.expanduser(os.environ.get("EFFACE_CACHE", "")):
+        return Path(own)
+    for place in (os.environ.get("XDG_CACHE_HOME", ""), "~/.cache" if os.environ.get("HOME") != "" else ""):
+        if os.path.isabs(folder := os.path.expanduser(place)):
+            return Path(folder) / "efface"
+    raise InputError("there is no home folder to keep anything in; expected EFFACE_CACHE or XDG_CACHE_HOME")
 
 
 def cached(name: str) -> Path | None:

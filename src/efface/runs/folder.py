@@ -151,14 +151,18 @@ def _lock(partial: Path) -> Path:
 
 
 @contextmanager
-def alone(partial: Path) -> Iterator[None]:
-    """Only one job works in a folder, from whatever machine. Raises RunError while another does."""
+def alone(partial: Path, lies: Path | None = None) -> Iterator[None]:
+    """Only one job works in a folder, from whatever machine. Raises RunError while another does.
+
+    lies: the lock (default: beside the folder, so that every machine that sees the one sees the other).
+    """
     if not is_main():
         yield
         return
-    lock = FileLock(_lock(partial), blocking=False)  # beside the run: every machine that sees the one sees the other
+    path = lies or _lock(partial)
+    lock = FileLock(path, blocking=False)
     try:
-        _lock(partial).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         raise RunError(f"another command is working in {partial}; wait for it, or name another folder with --to") from None
@@ -170,7 +174,7 @@ def alone(partial: Path) -> Iterator[None]:
         yield
     finally:
         if lock.is_locked:
-            _lock(partial).unlink(missing_ok=True)  # who waits for the file that is gone makes a new one
+            path.unlink(missing_ok=True)  # who waits for the file that is gone makes a new one
             lock.release()
 
 
@@ -180,7 +184,7 @@ def tidy(partial: Path) -> Iterator[None]:
     there = partial.is_dir()
     try:
         yield
-    except UnfinishedRunError:
+    except (UnfinishedRunError, BrokenPipeError):  # the latter: nobody reads what is printed
         raise
     except EffaceError:
         begun = (partial / TRAINED).is_file() or any((partial / "checkpoints").glob("checkpoint-*"))

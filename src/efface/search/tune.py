@@ -4,8 +4,10 @@ The frozen model's targets come from the store, so a trial costs its training st
 ``study.db`` (optuna's own storage), and ``tune.json`` with what has been found so far.
 """
 
+import sqlite3
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ from efface.processes import require_one_process
 from efface.recipe.recipe import Recipe, merge, nested
 from efface.recipe.settings import AuditSettings
 from efface.report.judged import summary
+from efface.runs.folder import alone, behind_links
 from efface.runs.inputs import input_hashes, load_concept, load_model, target_store
 from efface.training import train
 
@@ -94,23 +97,29 @@ class Study:
         linear_modules(loaded.model, self.recipe.lora.layers, self.recipe.lora.modules)
         model_hash = weights_hash(loaded.model)
         store = target_store(loaded, model_hash)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        study = self._open()
-        self._claim(study, {"model": model_hash, **input_hashes(self.recipe, concept)})
+        self.folder = behind_links(self.folder)
+        with alone(self.folder, self.folder / ".lock"):
+            self._require_whole()
+            study = self._open()
+            self._claim(study, {"model": model_hash, **input_hashes(self.recipe, concept)})
+            self._again(study)
+            base = self._base(loaded, concept)
+            while len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])) < trials:
+                study.optimize(lambda trial: self._trial(trial, loaded, concept, store, base), n_trials=1)
+                self.write()
+            self.write()  # it may be missing, though the trials are there
+        return self.found()
+
+    def _again(self, study: optuna.Study) -> None:
+        """The recipe as it is comes first; what was killed or stopped is tried once more."""
         if not study.trials and (own := self._own()) is not None:
             study.enqueue_trial(own)
-        base = self._base(loaded, concept)
         for trial in study.get_trials(states=[TrialState.RUNNING]):  # killed in the middle
             study.tell(trial.number, state=TrialState.FAIL)
         made_again = {trial.user_attrs.get("again") for trial in study.trials}
         for trial in study.get_trials(states=[TrialState.FAIL]):  # stopped: the same settings again, once
             if trial.params and trial.number not in made_again and "again" not in trial.user_attrs:
                 study.enqueue_trial(trial.params, user_attrs={"again": trial.number})
-        while len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])) < trials:
-            study.optimize(lambda trial: self._trial(trial, loaded, concept, store, base), n_trials=1)
-            self.write()
-        self.write()  # it may be missing, though the trials are there
-        return self.found()
 
     def found(self) -> list[Found]:
         """The finished trials, the Pareto front marked."""
@@ -133,12 +142,22 @@ class Study:
 
     def _open(self) -> optuna.Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage = RDBStorage(f"sqlite:///{self.folder / 'study.db'}")
+        storage = RDBStorage("sqlite:///study.db", engine_kwargs={"creator": self._connect})  # a URL does not hold every path
         study = optuna.create_study(
             storage=storage, study_name="efface", directions=["maximize"] * len(GOALS), load_if_exists=True
         )
         study.sampler = TPESampler(seed=SEED + len(study.trials), n_startup_trials=8)  # a search that goes on draws anew
         return study
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.folder / "study.db", timeout=60, check_same_thread=False)
+
+    def _require_whole(self) -> None:
+        """Raises RunError for a damaged file of trials."""
+        with suppress(sqlite3.DatabaseError), closing(self._connect()) as connection:
+            if connection.execute("PRAGMA integrity_check").fetchone() == ("ok",):
+                return
+        raise RunError(f"{self.folder / 'study.db'} is damaged; remove it to search anew, or name another folder with --to")
 
     def _claim(self, study: optuna.Study, made_from: Mapping[str, str]) -> None:
         """Raises RunError for a search with other settings, or from another model, pack or method file."""

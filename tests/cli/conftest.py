@@ -1,0 +1,3 @@
+"""The tiny job of the tests of runs."""
+
+from tests.runs.conftest import job as job
