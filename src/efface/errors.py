@@ -32,6 +32,10 @@ class RunError(InputError):
     """A run folder is missing, incomplete, or already there."""
 
 
+class WriteError(RunError):
+    """Something cannot be written: the disk is full, a limit is reached, the disk is away."""
+
+
 class UnfinishedRunError(RunError):
     """The folder to work in holds the work of another run."""
 

@@ -1,23 +1,35 @@
-"""Files of one's own: whole or not there, each with a checksum of its content, read with one line for what is wrong.
+"""Files of one's own: whole or not there, each with a checksum of its content; what cannot be written or read is one line.
 
 A JSON file holds its checksum itself, as its first key. A folder whose files are written by others has ``checksums.json``, which
 is written last: without it the folder is not whole.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, RootModel, ValidationError
+from safetensors import SafetensorError
 
-from efface.errors import RunError, one_line
+from efface.errors import RunError, WriteError, one_line
 
 SUM, SUMS = "sha256", "checksums.json"
+FREE = "free some space"
+#: what it is, and what helps
+HELPS = {
+    errno.ENOSPC: ("the disk of {} is full", FREE),
+    errno.EDQUOT: ("the quota on the disk of {} is used up", FREE),
+    errno.EFBIG: ("a file in {} would be larger than the system allows", "raise the limit (ulimit -f)"),
+    errno.ESTALE: ("the disk of {} is away (a stale handle)", "mount it again"),
+}
 _Read = TypeVar("_Read", bound=BaseModel)
 
 
@@ -32,8 +44,65 @@ def write_json(path: Path, value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is either whole or not there."""
     part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with writing(path):
+        part.write_text(text, encoding="utf-8")
+        os.replace(part, path)
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Around everything that writes: what fails is one line that says where, why and what helps. Raises WriteError."""
+    try:
+        yield
+    except BrokenPipeError:  # of what is printed meanwhile
+        raise
+    except (OSError, SafetensorError, RuntimeError) as error:  # as Python, safetensors and torch put it
+        if "out of memory" in str(error).lower():
+            raise
+        raise WriteError(why(place, error)) from None
+
+
+def why(place: Path, error: Exception) -> str:
+    """One line for what failed while something was written there."""
+    number = error.errno if isinstance(error, OSError) else _number(place, error)
+    if number in HELPS:
+        what, helps = HELPS[number]
+        return f"{what.format(place)}; {helps} and give the same command again to go on"
+    return f"cannot write {place}: {os.strerror(number) if number else next(iter(str(error).splitlines()), type(error).__name__)}"
+
+
+def _number(place: Path, error: Exception) -> int | None:
+    """The number of an error of a library that is written in another language: said in its text, else what is the case here."""
+    if said := re.search(r"os error (\d+)", str(error)):
+        return int(said[1])
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+    with suppress(OSError):
+        if shutil.disk_usage(there).free < 2**20:
+            return errno.ENOSPC
+    with suppress(ImportError):
+        import resource
+
+        if resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY:
+            return errno.EFBIG
+    return None
+
+
+def make_folder(named: Path) -> Path:
+    """Make a folder, with those above it, where it is not there; returns the folder itself where a link is named."""
+    folder = behind_links(named)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def behind_links(named: Path) -> Path:
+    """The folder itself where a link is named, be it there or not. Raises RunError for a link that leads nowhere."""
+    if not named.is_symlink():
+        return named
+    folder = Path(os.path.realpath(named))
+    if folder.is_symlink() or not folder.parent.is_dir():
+        raise RunError(f"{named} is a link to {os.readlink(named)}, and {folder.parent} is not there; is its disk mounted?")
+    return folder
 
 
 def read_json(path: Path, model: type[_Read]) -> _Read:

@@ -21,7 +21,7 @@ from efface.cpu.memory import give_back
 from efface.cpu.norms import lean
 from efface.data.batches import Collator, Example, Schedule
 from efface.errors import TrainingError
-from efface.files import damaged, seal
+from efface.files import damaged, seal, writing
 from efface.lm.adapters import settle
 from efface.lm.load import has_bfloat16
 from efface.lm.states import without_padding
@@ -77,7 +77,8 @@ class EraseTrainer(Trainer):  # type: ignore[misc]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Its checksums are written when every process has written its part."""
-        super()._save_checkpoint(model, trial)
+        with writing(Path(self.args.output_dir)):
+            super()._save_checkpoint(model, trial)
         wait()
         if is_main():
             seal(Path(self.args.output_dir) / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
@@ -219,7 +220,8 @@ def train(
         trainer.train(resume_from_checkpoint=last_checkpoint(folder))
         settle(model)
         if adapter is not None:
-            trainer.save_model(str(adapter))
-            (adapter / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+            with writing(adapter):
+                trainer.save_model(str(adapter))
+                (adapter / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # no autocast after training
     return [entry for entry in trainer.state.log_history if "loss" in entry]

@@ -31,8 +31,8 @@ from efface.auditing.statistics import difference
 from efface.auditing.subject import Scorer, Subject
 from efface.concept.pack import Concept, Split
 from efface.cpu.memory import give_back
-from efface.errors import InputError, ModelError
-from efface.files import read_or_drop, write_json
+from efface.errors import InputError, ModelError, WriteError
+from efface.files import make_folder, read_or_drop, write_json
 from efface.lm.bundled import cache_dir
 from efface.lm.load import Loaded, load, require_model, weights_hash
 from efface.recipe.settings import AuditSettings
@@ -183,8 +183,8 @@ def kept(name: str, make: Callable[[], Measured]) -> Measured:
     if (there := read_or_drop(file, Measured)) is not None:
         return there
     measured = make()
-    with suppress(OSError):  # a cache that cannot be written costs time, not the run
-        file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(WriteError):  # a cache that cannot be written costs time, not the run
+        make_folder(file.parent)
         write_json(file, measured)
     return measured
 

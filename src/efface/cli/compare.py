@@ -18,7 +18,7 @@ from efface.cli.parse import parse
 from efface.cli.recipe import AuditFlags, audit_settings
 from efface.concept.find import concept_names, find_packs
 from efface.errors import InputError, TrainingError
-from efface.files import read_json, write_text
+from efface.files import make_folder, read_json, write_text
 from efface.recipe.recipe import merge, read_recipe
 from efface.recipe.resolve import require_known
 from efface.recipe.settings import AuditSettings
@@ -140,7 +140,7 @@ def _write(
 ) -> None:
     from efface.report.page import write_comparison
 
-    to.mkdir(parents=True, exist_ok=True)
+    make_folder(to)
     runs = {name: len(of) for name, of in audits.items()}
     plain = {name: {key: value and _finite(asdict(value)) for key, value in of.items()} for name, of in figures.items()}
     write_text(to / "compare.json", json.dumps(plain, indent=2) + "\n")

@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from efface.cpu.memory import give_back
-from efface.errors import InputError
+from efface.errors import InputError, WriteError
+from efface.files import writing
 from efface.lm.bundled import cache_dir
 from efface.processes import wait
 from efface.progress import Bar
@@ -147,17 +148,19 @@ def read(path: Path) -> Tensors | None:
 
 def write(path: Path, tensors: Tensors, about: Mapping[str, str]) -> None:
     """Write an entry. A store that cannot be written costs time, not the run."""
+    most = limit()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{PART}")  # of no other process, on no other machine
-        try:
-            save_file(tensors, part, {**about, "sha256": checksum(tensors, path.stem)})
-            _publish(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        shrink(limit(), keep=path)
-    except (OSError, SafetensorError) as error:
-        print(f"cannot keep {path.name} in {path.parent}: {error}", file=sys.stderr)
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.stem}-{uuid.uuid4().hex}{PART}")  # of no other process, on no other machine
+            try:
+                save_file(tensors, part, {**about, "sha256": checksum(tensors, path.stem)})
+                _publish(part, path)
+            finally:
+                part.unlink(missing_ok=True)
+            shrink(most, keep=path)
+    except WriteError as error:
+        print(f"cannot keep {path.name}: {error}", file=sys.stderr)
 
 
 def _publish(part: Path, path: Path) -> None:

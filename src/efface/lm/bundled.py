@@ -16,8 +16,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from efface.errors import InputError, ModelError
-from efface.files import damaged, seal, sha256
+from efface.errors import InputError, ModelError, WriteError
+from efface.files import damaged, seal, sha256, writing
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ def fetch(name: str) -> Path:
             _convert(file, converted)
             seal(converted)
             return _publish(converted, home / name, name)
-    except OSError as error:
-        raise ModelError(
-            f"cannot keep {name} in {home}: {error.strerror or error}; set EFFACE_CACHE to a folder with 2 GB free"
-        ) from None
+    except (OSError, WriteError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ModelError(f"cannot keep {name} in {home}: {why}; set EFFACE_CACHE to a folder with 2 GB free") from None
 
 
 def _publish(converted: Path, folder: Path, name: str) -> Path:
@@ -135,5 +134,6 @@ def _convert(file: Path, folder: Path) -> None:
     print("converting to safetensors …", file=sys.stderr, flush=True)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     mark_dequantised(model)
-    model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)
+    with writing(folder):
+        model.save_pretrained(folder)
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(folder)

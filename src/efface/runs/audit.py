@@ -9,7 +9,7 @@ from efface.auditing.pair import Pair, audit_pair
 from efface.auditing.scores import Audit
 from efface.concept.pack import Concept, Split
 from efface.errors import InputError, ModelError, RunError
-from efface.files import read_json, write_json
+from efface.files import make_folder, read_json, write_json
 from efface.lm.adapters import read_adapter
 from efface.lm.load import Loaded, is_adapter, load, weights_hash
 from efface.lm.states import require_head
@@ -69,8 +69,7 @@ def audit(
     if loaded_record is None:
         measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
     if to is not None:
-        folder = Path(to)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(Path(to))
         write_json(folder / "audit.json", measured)
         write_report(folder, measured, loaded_record)
     return measured

@@ -16,8 +16,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from efface.errors import EffaceError, RunError, UnfinishedRunError
-from efface.files import read_json, read_object, write_json
+from efface.errors import EffaceError, RunError, UnfinishedRunError, WriteError
+from efface.files import HELPS, behind_links, make_folder, read_json, read_object, why, write_json, writing
 from efface.processes import is_main, processes
 from efface.recipe.recipe import Recipe
 from efface.recipe.record import RunRecord
@@ -28,7 +28,6 @@ HELD = ("adapter", "audit.json", "report.html", LAST_WRITTEN, RECORD)
 WORK = ("checkpoints", CLOCK, TRAINED, STARTED)  # the last of them is removed last
 INSIDE = ".partial"
 OF_THE_DISK = "lost+found"  # in an empty volume
-FULL_DISK = ("No space left", "PytorchStreamWriter", "inline_container")  # as safetensors and torch put it
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
@@ -60,16 +59,6 @@ def find_place(named: Path, overwrite: bool) -> Place:
             raise RunError(f"{named} is there and is no run; name another folder with --to")
         stays = folder.is_dir() and not beside.is_dir()
     return Place(folder, inside if inside.is_dir() or stays else beside)
-
-
-def behind_links(named: Path) -> Path:
-    """The folder itself where a link is named, be it there or not. Raises RunError for a link that leads nowhere."""
-    if not named.is_symlink():
-        return named
-    folder = Path(os.path.realpath(named))
-    if folder.is_symlink() or not folder.parent.is_dir():
-        raise RunError(f"{named} is a link to {os.readlink(named)}, and {folder.parent} is not there; is its disk mounted?")
-    return folder
 
 
 def _ours(inside: Path) -> set[str]:
@@ -105,12 +94,13 @@ def begin(place: Place, recipe: Recipe, hashes: Mapping[str, str], overwrite: bo
                 f"{partial} holds an unfinished run {other}; name another folder with --to, or drop it with --overwrite"
             )
         if before != now:
-            shutil.rmtree(partial)
+            with writing(partial):
+                shutil.rmtree(partial)
         elif place.inside and not (partial / STARTED).exists():  # killed while it moved
             for name in HELD:
                 if not (partial / name).exists() and (place.folder / name).exists():
                     (place.folder / name).rename(partial / name)
-    partial.mkdir(parents=True, exist_ok=True)
+    make_folder(partial)
     write_json(partial / STARTED, now)
 
 
@@ -162,13 +152,13 @@ def alone(partial: Path, lies: Path | None = None) -> Iterator[None]:
     path = lies or _lock(partial)
     lock = FileLock(path, blocking=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         lock.acquire()
     except Timeout:
         raise RunError(f"another command is working in {partial}; wait for it, or name another folder with --to") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
-            raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
+            raise WriteError(why(partial, error)) from None
         print(f"the disk of {partial} has no locks; see that no other command works there", file=sys.stderr)
     try:
         yield
@@ -191,17 +181,9 @@ def tidy(partial: Path) -> Iterator[None]:
         if is_main() and not there and not begun:
             shutil.rmtree(partial, ignore_errors=True)
         raise
-    except Exception as error:  # a full disk surfaces as different exceptions of different libraries
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full or any(sign in str(error) for sign in FULL_DISK) or _is_full(partial):
-            raise RunError(f"the disk of {partial} is full; free some space and give the same command again to go on") from None
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {partial}: {error.strerror or error}") from None
-        raise
-
-
-def _is_full(folder: Path) -> bool:
-    return folder.is_dir() and shutil.disk_usage(folder).free < 2**20
+    except OSError as error:  # of a library that writes somewhere of its own
+        place = Path(error.filename or partial)
+        raise RunError(why(place, error) if error.errno in HELPS else f"{place}: {error.strerror or error}") from None
 
 
 def is_run(folder: str | Path) -> bool:

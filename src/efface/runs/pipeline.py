@@ -23,7 +23,7 @@ from efface.concept.pack import Concept, Split
 from efface.data.batches import Example
 from efface.data.store import limit, require_writable
 from efface.errors import InputError
-from efface.files import changed, checksums, drop, read_or_drop, write_json
+from efface.files import changed, checksums, drop, read_or_drop, write_json, writing
 from efface.lm.adapters import attach_adapter, read_adapter
 from efface.lm.load import Loaded, weights_hash
 from efface.methods import complete_recipe, make_method
@@ -95,7 +95,8 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
         job = _Job(recipe, concept, loaded, partial, split, hashes)
         run_stages(job.stages(), loaded, job.clock)
         if is_main():
-            finish(place)
+            with writing(place.folder):
+                finish(place)
     return Run(folder)
 
 

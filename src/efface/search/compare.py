@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from efface.errors import InputError, RunError, TrainingError, UnfinishedRunError
-from efface.files import read_object, write_json
+from efface.files import make_folder, read_object, write_json
 from efface.methods import NAMES, complete_recipe, find_method
 from efface.processes import require_one_process
 from efface.recipe.presets import PRESETS
@@ -82,7 +82,7 @@ def contest(
                     raise InputError(str(error).replace("or drop it with --overwrite", "or remove it")) from None
                 if why:  # said here, for the error itself holds on to the model
                     print(f"{short(name)}, seed {seed}, is left out: {why}", file=sys.stderr, flush=True)
-                    folder.mkdir(parents=True, exist_ok=True)
+                    make_folder(folder)
                     about = {"recipe": recipe.model_dump(mode="json"), "made_from": made_from}
                     write_json(_marker(run.folder), {"error": why, **about})
                     yield name, TrainingError(why)

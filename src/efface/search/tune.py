@@ -6,8 +6,8 @@ The frozen model's targets come from the store, so a trial costs its training st
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,8 @@ from efface.auditing.scores import Audit, Measured
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.data.store import Store
-from efface.errors import InputError, RunError, TrainingError
-from efface.files import read_or_drop, write_json
+from efface.errors import InputError, RunError, TrainingError, WriteError
+from efface.files import behind_links, read_or_drop, why, write_json
 from efface.lm.adapters import attach_adapter
 from efface.lm.layers import bare, linear_modules, teacher
 from efface.lm.load import Loaded, weights_hash
@@ -98,7 +98,7 @@ class Study:
         model_hash = weights_hash(loaded.model)
         store = target_store(loaded, model_hash)
         self.folder = behind_links(self.folder)
-        with alone(self.folder, self.folder / ".lock"):
+        with alone(self.folder, self.folder / ".lock"), self._writing():
             self._require_whole()
             study = self._open()
             self._claim(study, {"model": model_hash, **input_hashes(self.recipe, concept)})
@@ -151,6 +151,19 @@ class Study:
 
     def _connect(self) -> sqlite3.Connection:
         return sqlite3.connect(self.folder / "study.db", timeout=60, check_same_thread=False)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """What fails in the file of trials is one line, however the libraries above it put it. Raises WriteError."""
+        try:
+            yield
+        except Exception as error:
+            of: BaseException | None = error
+            while of is not None and not isinstance(of, sqlite3.Error):
+                of = of.__cause__
+            if of is None:
+                raise
+            raise WriteError(why(self.folder / "study.db", of)) from None
 
     def _require_whole(self) -> None:
         """Raises RunError for a damaged file of trials."""

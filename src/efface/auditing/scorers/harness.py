@@ -24,6 +24,7 @@ from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Question
 from efface.concept.sources import quiet_datasets
 from efface.errors import InputError, first_line
+from efface.files import make_folder, write_text
 from efface.lm.chat import around, chat_text
 from efface.lm.layers import bare
 from efface.progress import track
@@ -204,18 +205,18 @@ def probability(sample: Mapping[str, Any]) -> float:
 def write_task(folder: Path, name: str, questions: Sequence[Question]) -> dict[str, Any]:
     """Write questions as JSONL and return the harness task that reads them."""
     file = folder / f"{name}.jsonl"
-    file.write_text("".join(json.dumps(question.model_dump()) + "\n" for question in questions), encoding="utf-8")
+    write_text(file, "".join(json.dumps(question.model_dump()) + "\n" for question in questions))
     return {"task": name, "dataset_kwargs": {"data_files": {"test": str(file)}, "cache_dir": str(folder / "cache")}, **TASK}
 
 
 def export_tasks(concept: Concept, folder: Path) -> list[str]:
     """Write a pack's questions as task files for the harness's own command line; returns the tasks' names."""
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(folder)
     names = []
     for kind, split in sorted({(question.kind, question.split) for question in concept.questions}):
         name = f"{concept.name.replace('-', '_')}_{kind}_{split}"
         task = write_task(folder.resolve(), name, concept.ask(kind, split))
         del task["dataset_kwargs"]["cache_dir"]
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(task, sort_keys=False), encoding="utf-8")
+        write_text(folder / f"{name}.yaml", yaml.safe_dump(task, sort_keys=False))
         names.append(name)
     return names
