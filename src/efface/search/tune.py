@@ -41,7 +41,7 @@ from efface.processes import require_one_process
 from efface.recipe.recipe import Recipe, merge, nested
 from efface.recipe.settings import AuditSettings
 from efface.report.judged import summary
-from efface.runs.folder import alone, behind_links
+from efface.runs.folder import alone
 from efface.runs.inputs import input_hashes, load_concept, load_model, target_store
 from efface.training import train
 
