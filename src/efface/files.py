@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from pydantic import BaseModel, RootModel, ValidationError
 from safetensors import SafetensorError
 
 from efface.errors import RunError, WriteError, one_line
+from efface.shown import complain
 
 SUM, SUMS = "sha256", "checksums.json"
 FREE = "free some space"
@@ -146,7 +146,7 @@ def read_or_drop(path: Path, model: type[_Read]) -> _Read | None:
 
 def drop(path: Path, why: str) -> None:
     """Remove a file that can be made again, and say so."""
-    print(f"{why}; it is made again", file=sys.stderr)
+    complain(f"{why}; it is made again")
     with suppress(OSError):  # a cache may be another's
         path.unlink(missing_ok=True)
 

@@ -1,6 +1,5 @@
 """Progress of long work: a live bar in a terminal, a line every few seconds in a log file, both with an ETA."""
 
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
@@ -10,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from efface.processes import is_main
+from efface.shown import complain
 
 SECONDS_BETWEEN_LINES = 10.0
 _T = TypeVar("_T")
@@ -52,7 +52,7 @@ class Bar:
             self.printed = now
             left = (now - self.started) / (self.done - self.first) * (self.total - self.done)
             spent = now - self.started
-            print(f"{self.what} {self.done}/{self.total}  {spent:.0f} s, eta {left:.0f} s  {note}", file=sys.stderr, flush=True)
+            complain(f"{self.what} {self.done}/{self.total}  {spent:.0f} s, eta {left:.0f} s  {note}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.live:

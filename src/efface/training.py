@@ -2,7 +2,6 @@
 
 import math
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +28,7 @@ from efface.losses import LossTerms
 from efface.processes import is_main, processes, wait
 from efface.progress import Bar
 from efface.recipe.recipe import Recipe
+from efface.shown import complain
 
 
 class Objective(Protocol):
@@ -119,7 +119,7 @@ def last_checkpoint(folder: Path) -> str | None:
         if (bad := damaged(Path(newest))) is None:
             return str(newest)
         if is_main():
-            print(f"{newest} is not whole ({bad} is missing or damaged); it is dropped", file=sys.stderr)
+            complain(f"{newest} is not whole ({bad} is missing or damaged); it is dropped")
         shutil.rmtree(newest)
     return None
 

@@ -105,7 +105,7 @@ def test_tune_and_test_share_no_open_fact(pack: Concept) -> None:
             for field in ("{title.foo}", "{title[x]}", "{title:>99999999999}", "{title!r}", "{title", "}")
         ),
         (lambda folder: write_pack(folder, forget=["forget.jsonl"] * 2), "forget: names forget.jsonl 2 times; expected it once"),
-        (lambda folder: write_pack(folder, title="\ud800"), "concept.yaml: a text holds half of a character"),
+        (lambda folder: write_pack(folder, description="\ud800"), "concept.yaml: a text holds half of a character"),
         (lambda folder: (folder / "concept.yaml").write_text("name: 2024-13-45"), "not readable YAML: month must be in 1..12"),
         (lambda folder: (folder / "forget.jsonl").write_text(""), "corpus is empty"),
         (lambda folder: (folder / "forget.jsonl").unlink(), "cannot be read"),

@@ -4,7 +4,6 @@ What is scored must not be what was taught. Of an attack that trains, the questi
 (V) tell what comes back beside them; those whose answer does stand there (T) are shown apart (arXiv 2410.08827).
 """
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Question
 from efface.errors import TrainingError
+from efface.shown import complain
 from efface.writing import contains
 
 
@@ -80,7 +80,7 @@ class AttackScorer:
         try:
             self.attack(subject, measure)
         except TrainingError as error:  # what else was measured stays
-            print(f"attack {self.name} is left out from there on: {error}", file=sys.stderr)
+            complain(f"attack {self.name} is left out from there on: {error}")
         return scores
 
 

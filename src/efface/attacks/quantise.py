@@ -4,7 +4,6 @@ An erasure moves each weight by little. Where that is less than half a step of t
 the base would have been put, and what it knew is there again.
 """
 
-import sys
 from dataclasses import replace
 
 import torch
@@ -15,6 +14,7 @@ from efface.attacks.attack import Attacked, Measure
 from efface.attacks.relearning import release
 from efface.auditing.subject import Subject
 from efface.lm.layers import linear_modules
+from efface.shown import complain
 
 #: bits, and how many weights of a row share a scale (None: all of them)
 GRIDS: dict[str, tuple[int, int | None]] = {"int8": (8, None), "int4": (4, 64)}
@@ -27,7 +27,7 @@ def quantise(subject: Subject, measure: Measure) -> None:
         released = release(subject.model)
         modules = [released.get_submodule(name) for name in linear_modules(released)]
         if not all(module.weight.is_floating_point() for module in modules):  # type: ignore[operator]
-            print("attack quantise is left out: the weights are in few bits already", file=sys.stderr)
+            complain("attack quantise is left out: the weights are in few bits already")
             return
         for module in modules:
             rows: Tensor = module.weight.T if isinstance(module, Conv1D) else module.weight  # type: ignore[assignment]

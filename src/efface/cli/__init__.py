@@ -8,6 +8,7 @@ from importlib import import_module
 
 from efface.errors import EffaceError, TrainingError
 from efface.processes import is_main
+from efface.shown import complain, say
 
 #: verb -> (module, function, what it does)
 VERBS = {
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
         if not isinstance(error, BrokenPipeError) and code != 2:  # then it was said
-            print(f"efface: standard output: {error.strerror or error}", file=sys.stderr)
+            complain(f"efface: standard output: {error.strerror or error}")
         return 141 if isinstance(error, BrokenPipeError) else 2
 
 
@@ -67,12 +68,12 @@ def _run(args: list[str]) -> int:
             stream.reconfigure(errors="replace")  # of what its encoding does not have
     of_group = [verb for verb in VERBS if args[1:] in (["-h"], ["--help"]) and verb.startswith(f"{args[0]} ")]
     if not args or args[0] in ("-h", "--help") or of_group:
-        print(HELP.format("\n".join(f"  {verb:15} {VERBS[verb][2]}" for verb in of_group or VERBS)))
+        say(HELP.format("\n".join(f"  {verb:15} {VERBS[verb][2]}" for verb in of_group or VERBS)), lines=True)
         return 0
     if args[0] in ("-V", "--version"):
         import efface
 
-        print(efface.__version__)
+        say(efface.__version__)
         return 0
     verb = next((verb for verb in VERBS if args[: len(verb.split())] == verb.split()), None)
     try:
@@ -83,23 +84,23 @@ def _run(args: list[str]) -> int:
         code: int | None = getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
     except EffaceError as error:
         if is_main() or isinstance(error, TrainingError):  # the loss of any process may be the one that is not finite
-            print(f"efface: {error}", file=sys.stderr)
+            complain(f"efface: {error}")
         return 2
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"efface: {error.filename or verb}: {error.strerror or error}", file=sys.stderr)
+        complain(f"efface: {error.filename or verb}: {error.strerror or error}")
         return 2
     except (MemoryError, RuntimeError) as error:
         from efface.auditing.batches import out_of_memory
 
         if not out_of_memory(error):
             raise
-        print(f"efface: out of memory; what helps: {ROOM}", file=sys.stderr)
+        complain(f"efface: out of memory; what helps: {ROOM}")
         return 2
     except KeyboardInterrupt:
         more = "; the same command goes on from here" if verb in RESUMABLE else ""
-        print(f"efface: interrupted{more}", file=sys.stderr)
+        complain(f"efface: interrupted{more}")
         return 130
     return code or 0
 

@@ -19,6 +19,7 @@ from efface.recipe.foreign import harmless, harmless_audit
 from efface.recipe.record import RunRecord
 from efface.recipe.settings import AuditSettings
 from efface.runs.folder import is_run
+from efface.shown import say
 
 
 @dataclass(frozen=True)
@@ -67,4 +68,4 @@ def audit(args: Sequence[str]) -> None:
     measured = measure(given.what, given.concept, base=given.base, split=given.split, settings=settings, to=to, **options)
     print_audit(measured, f"{measured.title} erased: {given.what}")
     if to is not None:
-        print(to / "report.html")
+        say(to / "report.html")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from efface.cli.parse import Nothing, parse
+from efface.shown import say
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,8 @@ def list_entries(args: Sequence[str]) -> None:
         entries[entry.model, entry.kind] += 1
         sizes[entry.model, entry.kind] += entry.bytes
     for model, kind in sorted(entries):
-        print(f"{model}  {kind:8} {entries[model, kind]:6} entries {sizes[model, kind] / 1e6:10.1f} MB")
-    print(f"{folder()}: {sizes.total() / 1e9:.2f} GB of at most {limit() / 1e9:g} GB")
+        say(f"{model}  {kind:8} {entries[model, kind]:6} entries {sizes[model, kind] / 1e6:10.1f} MB")
+    say(f"{folder()}: {sizes.total() / 1e9:.2f} GB of at most {limit() / 1e9:g} GB")
 
 
 def clear(args: Sequence[str]) -> None:
@@ -36,4 +37,4 @@ def clear(args: Sequence[str]) -> None:
 
     from efface.data.store import as_bytes, shrink
 
-    print(f"{shrink(as_bytes(given.keep_gb, '--keep-gb')) / 1e6:.1f} MB removed")
+    say(f"{shrink(as_bytes(given.keep_gb, '--keep-gb')) / 1e6:.1f} MB removed")

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from efface.auditing.scores import Audit
@@ -25,6 +24,7 @@ from efface.recipe.settings import AuditSettings
 from efface.report.forms import bare_only
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread
+from efface.shown import for_markdown, for_terminal, in_table, say
 
 #: the figures that fit a terminal; the page has all
 COLUMNS = ("gone", "forget", "open", "neighbours", "neighbours, open", "general", "retain ppl", "answers ppl", "repeated")
@@ -90,7 +90,7 @@ def compare(args: Sequence[str]) -> None:
     if figures:
         _print_runs(figures)
     if left_out:
-        print(f"left out: {'; '.join(left_out)}")
+        say(f"left out: {'; '.join(left_out)}")
     if given.paper:
         _print_paper()
     if to is not None and figures:
@@ -144,10 +144,10 @@ def _write(
     runs = {name: len(of) for name, of in audits.items()}
     plain = {name: {key: value and _finite(asdict(value)) for key, value in of.items()} for name, of in figures.items()}
     write_text(to / "compare.json", json.dumps(plain, indent=2) + "\n")
-    write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\nLeft out: {why}.\n" for why in left_out))
+    write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\nLeft out: {for_markdown(why)}.\n" for why in left_out))
     write_text(to / "compare.html", write_comparison(figures, runs, left_out))
     if not quietly:
-        print(to / "compare.html")
+        say(to / "compare.html")
 
 
 def _finite(figure: Any) -> Any:
@@ -162,7 +162,7 @@ def _finite(figure: Any) -> Any:
 def _names(runs: Sequence[Path]) -> list[str]:
     """The runs' own names, or their whole paths where these are the same."""
     names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
+    return [for_terminal(name) for name in (names if len(set(names)) == len(names) else runs)]
 
 
 def markdown(figures: Mapping[str, Mapping[str, Spread | None]], runs: Mapping[str, int]) -> str:
@@ -170,7 +170,9 @@ def markdown(figures: Mapping[str, Mapping[str, Spread | None]], runs: Mapping[s
     columns = list(next(iter(figures.values())))
     lines = ["| | runs | " + " | ".join(columns) + " |", "|---|---|" + "---|" * len(columns)]
     lines += [
-        f"| {name} | {runs[name]} | " + " | ".join("–" if of[key] is None else str(of[key]) for key in columns) + " |"
+        f"| {for_markdown(name)} | {runs[name]} | "
+        + " | ".join("–" if of[key] is None else str(of[key]) for key in columns)
+        + " |"
         for name, of in figures.items()
     ]
     return "\n".join(lines) + "\n"
@@ -187,12 +189,12 @@ def _print_runs(found: Mapping[str, Mapping[str, Spread | None]]) -> None:
         first = column == "run"
         table.add_column(HEADS.get(column, column), justify="left" if first else "right", no_wrap=first)
     for name, figures in found.items():
-        table.add_row(escape(name), *("–" if (of := figures[key]) is None else figure(of.mean) for key in COLUMNS))
+        table.add_row(in_table(name), *("–" if (of := figures[key]) is None else figure(of.mean) for key in COLUMNS))
     Console().print(table)
     for name, figures in found.items():
         known = [f"{key} {of}" for key in BETWEEN if (of := figures[key]) is not None and of.interval is not None]
         if known:
-            print(f"{name}: {', '.join(known)}")
+            say(f"{name}: {', '.join(known)}")
 
 
 def _print_paper() -> None:

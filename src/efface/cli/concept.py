@@ -8,7 +8,6 @@ from typing import Any
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from efface.cli.parse import Nothing, parse
@@ -18,6 +17,7 @@ from efface.concept.pack import Concept, read_manifest
 from efface.concept.sources import Source
 from efface.errors import ConceptError
 from efface.recipe.settings import DataSettings
+from efface.shown import in_table, say
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,22 @@ def list_packs(args: Sequence[str]) -> None:
     """List the built-in concept packs, one a line."""
     parse(Nothing, args, "concept list", description=list_packs.__doc__)
     for name, folder in builtin_packs().items():
-        print(f"{name:20} {read_manifest(folder).description}")
+        say(f"{name:20} {_line(read_manifest(folder).description)}")
 
 
 def show(args: Sequence[str]) -> None:
     """Show what a pack holds: its manifest in words, then counts."""
     name = parse(Pack, args, "concept show", description=show.__doc__).name
     manifest, console = read_manifest(find_pack(name)), Console()
-    console.print(f"[bold]{escape(manifest.title)}[/] ({manifest.name}): {escape(manifest.description)}")
+    console.print(f"[bold]{in_table(manifest.title)}[/] ({manifest.name}): {in_table(_line(manifest.description))}")
     for what in ("aliases", "keywords", "topics", "prompts"):
-        console.print(f"[bold]{what}[/]: {escape(', '.join(getattr(manifest, what)))}", highlight=False)
+        console.print(f"[bold]{what}[/]: {in_table(', '.join(map(_line, getattr(manifest, what))))}", highlight=False)
     for what in ("forget", "retain"):
         for source in getattr(manifest, what):
             if isinstance(source, Source):
-                console.print(f"[bold]{what}[/]: {escape(source.label)} {escape(source.obtain)}", highlight=False)
+                console.print(f"[bold]{what}[/]: {in_table(source.label)} {in_table(_line(source.obtain))}", highlight=False)
     for kind, tasks in manifest.tasks.items():
-        console.print(f"[bold]{kind} tasks[/]: {escape(', '.join(tasks))}", highlight=False)
+        console.print(f"[bold]{kind} tasks[/]: {in_table(', '.join(tasks))}", highlight=False)
     if all(isinstance(source, str) for source in manifest.forget + manifest.retain):
         console.print(_counts(Concept.load(name)))
 
@@ -81,7 +81,7 @@ def tasks(args: Sequence[str]) -> None:
     from efface.auditing.scorers.harness import export_tasks
 
     for name in export_tasks(concept, given.to):
-        print(name)
+        say(name)
 
 
 def check(args: Sequence[str]) -> None:
@@ -93,7 +93,7 @@ def check(args: Sequence[str]) -> None:
     Console().print(_counts(concept))
     if given.model:
         _check_choices(concept, given.model)
-    print("no errors")
+    say("no errors")
 
 
 def _check_choices(concept: Concept, model: str) -> None:
@@ -108,10 +108,15 @@ def _check_choices(concept: Concept, model: str) -> None:
         subject = Subject(loaded.model, loaded.tokenizer, concept, split)  # type: ignore[arg-type]
         scores |= {f"{key} ({split})": score for key, score in score_choices(subject).items()}
     scores |= score_without_question(subject)
-    table = Table("questions", "n", "accuracy [95 %]", title=escape(f"choices under {model}; choice_only: no question"))
+    table = Table("questions", "n", "accuracy [95 %]", title=in_table(f"choices under {model}; choice_only: no question"))
     for key, score in scores.items():
-        table.add_row(escape(key), str(score.n), figure(score, percent=True))
+        table.add_row(in_table(key), str(score.n), figure(score, percent=True))
     Console().print(table)
+
+
+def _line(text: str) -> str:
+    """A text of several lines as one."""
+    return " ".join(text.split())
 
 
 def _counts(concept: Concept) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 from efface.cli.recipe import RecipeArguments, parse_recipe
 from efface.errors import InputError
 from efface.processes import is_main
+from efface.shown import say
 
 
 @dataclass(frozen=True)
@@ -36,4 +37,4 @@ def erase(args: Sequence[str]) -> None:
     if not is_main():
         return
     print_audit(run.audit, f"{recipe.concept} erased from {recipe.model}")
-    print(f"{run.folder / 'report.html'}")
+    say(f"{run.folder / 'report.html'}")

@@ -14,6 +14,7 @@ from efface.errors import InputError
 from efface.files import read_json
 from efface.report.intervals import Interval
 from efface.report.judged import JUDGED, intervals, summary
+from efface.shown import say
 
 #: limit -> figure of :func:`efface.report.judged.summary`
 LIMITS = {judged.limit: name for name, judged in JUDGED.items() if judged.limit}
@@ -85,7 +86,7 @@ def gate(args: Sequence[str]) -> int:
     for bound in limits:
         holds, shown = _judge(bound, given.confident)
         breached += not holds
-        print(f"{'pass' if holds else 'FAIL'}  {bound.name}: {shown} (expected {'<=' if bound.most else '>='} {bound.limit:g})")
+        say(f"{'pass' if holds else 'FAIL'}  {bound.name}: {shown} (expected {'<=' if bound.most else '>='} {bound.limit:g})")
     return int(breached > 0)
 
 

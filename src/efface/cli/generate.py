@@ -13,6 +13,7 @@ from efface.errors import InputError, first_line, shortened
 from efface.recipe.settings import MAX_SEED
 from efface.recipe.yaml import load_yaml
 from efface.runs.folder import is_run
+from efface.shown import for_terminal
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def generate(args: Sequence[str]) -> None:
 
     answers = _with_run(given, options) if len(given.words) == 2 else _with_guidance(given, options)
     for who, answer in answers.items():
-        Console().print(Text.assemble((f"{who}: ", "bold"), answer), soft_wrap=True)
+        Console().print(Text.assemble((f"{who}: ", "bold"), for_terminal(answer, lines=True)), soft_wrap=True)
 
 
 def split_options(args: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:

@@ -9,6 +9,7 @@ from efface.cli.parse import parse
 from efface.errors import ModelError
 from efface.lm.bundled import ALIASES, cached
 from efface.lm.bundled import fetch as fetch_model
+from efface.shown import say
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Name:
 
 def fetch(args: Sequence[str]) -> None:
     """Fetch an embedded model and convert it, on first use; print its folder."""
-    print(fetch_model(parse(Name, args, "model fetch", description=fetch.__doc__).name))
+    say(fetch_model(parse(Name, args, "model fetch", description=fetch.__doc__).name))
 
 
 def path(args: Sequence[str]) -> None:
@@ -30,4 +31,4 @@ def path(args: Sequence[str]) -> None:
     folder = cached(name) if name in ALIASES else None
     if folder is None:
         raise ModelError(f"{name!r} is not in the cache; fetch one of: {', '.join(ALIASES)}")
-    print(folder)
+    say(folder)

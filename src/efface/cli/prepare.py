@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from efface.cli.recipe import RecipeArguments, parse_recipe
 from efface.processes import is_main
+from efface.shown import say
 
 
 @dataclass(frozen=True)
@@ -25,5 +26,5 @@ def prepare(args: Sequence[str]) -> None:
     prepared = prepare_recipe(recipe)
     if is_main():
         for term, tokens in prepared.items():
-            print(f"{term:8} {tokens:,} target tokens")
-        print(folder())
+            say(f"{term:8} {tokens:,} target tokens")
+        say(folder())

@@ -11,6 +11,7 @@ from efface.cli.parse import parse
 from efface.files import read_json
 from efface.recipe.record import RunRecord
 from efface.runs.folder import is_run
+from efface.shown import say
 
 
 @dataclass(frozen=True)
@@ -30,4 +31,4 @@ def report(args: Sequence[str]) -> None:
     from efface.report.page import write_report
 
     write_report(given.run, audit, record)
-    print(given.run / "report.html")
+    say(given.run / "report.html")

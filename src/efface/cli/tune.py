@@ -13,6 +13,7 @@ from rich.table import Table
 from efface.cli.recipe import RecipeArguments, parse_recipe, study_folder
 from efface.concept.find import split_names
 from efface.errors import InputError
+from efface.shown import say
 
 if TYPE_CHECKING:
     from efface.search.tune import Found
@@ -44,7 +45,7 @@ def tune(args: Sequence[str]) -> None:
     _print(found, study.given_up())
     again = [] if given.to is None else ["--study", str(folder)]
     command = ["efface", "erase", recipe.model, *split_names(recipe.concept), "--from-trial", "K", *again]
-    print(f"erase with one of them: {shlex.join(command)}")
+    say(f"erase with one of them: {shlex.join(command)}")
 
 
 def _print(found: Sequence["Found"], given_up: int) -> None:

@@ -33,6 +33,7 @@ from efface.concept.sources import FileName, Named, Source, read_source
 from efface.errors import ConceptError, one_line, shortened
 from efface.recipe.settings import DataSettings
 from efface.recipe.yaml import load_yaml
+from efface.shown import Line
 
 Split = Literal["tune", "test"]
 Kind = Literal["forget", "neighbour", "general"]
@@ -55,7 +56,7 @@ class Passage(_Row):
     """One text of a corpus."""
 
     text: str
-    topic: str = ""
+    topic: Line = ""
     split: Literal["train", "held_out"] = "train"
 
 
@@ -63,7 +64,7 @@ class Question(_Row):
     """A cloze stem with its choices; ``answer`` is the index of the right one."""
 
     kind: Kind
-    topic: str
+    topic: Line
     split: Split
     stem: Filled
     choices: tuple[Filled, ...] = Field(min_length=2)
@@ -80,7 +81,7 @@ class OpenQuestion(_Row):
     """A question answered freely; every string in ``answers`` counts as right."""
 
     kind: Kind
-    topic: str
+    topic: Line
     split: Split
     question: Filled
     answers: tuple[Filled, ...] = Field(min_length=1)
@@ -90,18 +91,18 @@ class Manifest(_Row):
     """``concept.yaml``."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._+-]*$")
-    title: str
+    title: Line
     description: str = ""
-    aliases: tuple[str, ...] = ()
-    keywords: tuple[str, ...] = Field(min_length=1)
-    topics: tuple[str, ...] = Field(min_length=1)
+    aliases: tuple[Line, ...] = ()
+    keywords: tuple[Line, ...] = Field(min_length=1)
+    topics: tuple[Line, ...] = Field(min_length=1)
     prompts: tuple[str, ...] = ()
     personas: Personas = Personas()
     forget: tuple[Named, ...] = Field(min_length=1)
     retain: tuple[Named, ...] = Field(min_length=1)
     questions: tuple[FileName, ...] = ()
     open_questions: tuple[FileName, ...] = ()
-    tasks: dict[Kind, tuple[str, ...]] = {}
+    tasks: dict[Kind, tuple[Line, ...]] = {}
 
     @field_validator("forget", "retain", "questions", "open_questions")
     @classmethod

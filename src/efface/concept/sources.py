@@ -7,7 +7,6 @@ machine without network can work with them.
 import hashlib
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 
 from efface.concept.rows import read_rows
 from efface.errors import ConceptError, first_line
+from efface.shown import Line, complain
 
 MOST_CHARS = 4000  # of a text; recipes cut further
 HALF = re.compile("[\ud800-\udfff]")
@@ -42,13 +42,13 @@ class Source(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     hub: FileName | None = None
-    config: str | None = None
-    split: str = "train"
-    revision: str | None = None
+    config: Line | None = None
+    split: Line = "train"
+    revision: Line | None = None
     file: FileName | None = None
     obtain: str = ""
-    field: str = "text"
-    topic: str = ""
+    field: Line = "text"
+    topic: Line = ""
     most: int | None = Field(None, gt=0)
     held_out: int = Field(0, ge=0)
 
@@ -87,7 +87,7 @@ def read_source(
         least = f"{len(texts)} texts, of which {source.held_out} are to be held out; expected more"
         raise ConceptError(f"{source.label}: {least}{'; ' if aside else ''}{aside}")
     if aside:
-        print(f"{source.label}: {aside}", file=sys.stderr)
+        complain(f"{source.label}: {aside}")
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:16]
     first_held_out = len(texts) - source.held_out
     rows = [

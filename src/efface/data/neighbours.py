@@ -4,7 +4,6 @@ What is near a concept is lost with it unless something near it is among the tex
 """
 
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -21,6 +20,7 @@ from efface.data.text import Text
 from efface.lm.chat import chat_prompt, prefix
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded
+from efface.shown import complain
 from efface.writing import SPACED, WORD, folded, unbroken, units
 
 LISTS = (
@@ -64,13 +64,13 @@ def write_neighbours(loaded: Loaded, store: Store, concept: Concept, count: int,
         return ()
     found = find_neighbours(loaded, store, concept, seed)
     if not found:
-        print(f"the retain texts have none near {concept.title}, and the model names nothing like it", file=sys.stderr)
+        complain(f"the retain texts have none near {concept.title}, and the model names nothing like it")
         return ()
     asked = [(topic, WRITE[i % len(WRITE)].format(topic)) for i in range(-(-count // len(found))) for topic in found][:count]
     prompts = [chat_prompt(loaded.tokenizer, question) for _, question in asked]
     said = answers(loaded, store, prompts, tokens=TOKENS, brief=0, temperature=0.7, seed=seed)
     texts = [str(loaded.tokenizer.decode(ids, skip_special_tokens=True)).strip() for ids in said]
-    print(f"the retain texts have none near {concept.title}; the model writes some about {', '.join(found)}", file=sys.stderr)
+    complain(f"the retain texts have none near {concept.title}; the model writes some about {', '.join(found)}")
     return tuple(Passage(text=text, topic=topic) for (topic, _), text in zip(asked, texts, strict=True) if len(text) > 80)
 
 

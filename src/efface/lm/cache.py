@@ -4,7 +4,6 @@ Both keep every position, also for layers that look back only so far: the model'
 must not see.
 """
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from efface.errors import ModelError
+from efface.shown import complain
 
 Ids = list[int]
 #: tokens that a buffer has room for behind its first ones
@@ -139,7 +139,7 @@ class SharedPrefixes:
             except (AttributeError, IndexError, NotImplementedError, RuntimeError, TypeError, ValueError):
                 self.usable = False
             if not self.usable:
-                print("this model cannot share prefixes; they are read again with every text", file=sys.stderr)
+                complain("this model cannot share prefixes; they are read again with every text")
 
     def before(self, prefixes: Sequence[Ids], mask: Tensor) -> dict[str, Any]:
         """What the model needs besides the token ids to read texts behind these prefixes, one a row.

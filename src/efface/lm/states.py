@@ -1,6 +1,5 @@
 """What a model computes before its output layer, and that layer alone: losses and targets never hold all logits at once."""
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -13,6 +12,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from efface.cpu.packing import PACKED, is_packed, packed
 from efface.errors import ModelError
 from efface.lm.layers import bare, decoder_layers
+from efface.shown import complain
 
 
 def output_states(model: nn.Module, rows: Tensor, cols: Tensor, **inputs: Any) -> Tensor:
@@ -91,7 +91,7 @@ def without_padding(model: PeftModel) -> Iterator[None]:
     """
     with plain_attention(model):
         if model.device.type == "cpu" and not _try(model):
-            print("this model cannot read texts behind each other in one row; batches are padded", file=sys.stderr)
+            complain("this model cannot read texts behind each other in one row; batches are padded")
             model.set_attn_implementation("eager")
         yield
 

@@ -1,17 +1,24 @@
 """The settings of an erasure by section: low-rank update, the three terms, texts, training, audit. Each stands here once."""
 
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from efface.shown import on_one_line
 
 MAX_SEED = 2**32 - 1  # numpy takes no larger one
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen; an unknown name is an error, and so is a number that JSON cannot hold."""
+    """Base of all settings: frozen; an error are an unknown name, a number that JSON cannot hold, and a text of several lines."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _texts_are_lines(cls, value: Any) -> Any:
+        return on_one_line(value)
 
 
 class LoraSettings(Settings):

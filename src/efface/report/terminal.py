@@ -4,7 +4,6 @@ from itertools import groupby
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from efface.auditing.scores import Audit
@@ -12,19 +11,20 @@ from efface.report import forms
 from efface.report.recovery import attack_rows
 from efface.report.table import rows, share, show, significance
 from efface.report.verdict import recovered, verdict
+from efface.shown import in_table
 
 
 def print_audit(audit: Audit, title: str) -> None:
     """Base beside erased, with 95 % intervals and the difference's p-value, adjusted for their number (Holm). Fits 80 columns."""
-    table = Table(title=escape(title), caption=verdict(audit), caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    table = Table(title=in_table(title), caption=verdict(audit), caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for column in ("figure", "n", "base", "erased", "p"):
         table.add_column(column, justify="right" if column == "n" else "left", no_wrap=True)
     for goal, group in groupby(rows(audit), key=lambda row: row.goal):
-        table.add_row(f"[bold]{goal}[/]")
+        table.add_row(f"[bold]{in_table(goal)}[/]")
         for row in group:
             figures = (show(row.base, row.percent), show(row.erased, row.percent))
             table.add_row(
-                row.label,
+                in_table(row.label),
                 str(row.erased.n),
                 *figures,
                 significance(row.difference).removeprefix("p ").removeprefix("= ").replace(" ", ""),
@@ -67,5 +67,5 @@ def print_attacks(audit: Audit) -> None:
             for base, before, after, _ in (row.scores[name] for name in ("choice", "speech", "general"))
         ]
         cost = f"{row.point.texts} x {row.point.steps}" if row.point.texts else ""
-        table.add_row(escape(f"{row.point.name}, {row.point.variant}"), cost, f"{row.seconds:.0f}", *shown)
+        table.add_row(in_table(f"{row.point.name}, {row.point.variant}"), cost, f"{row.seconds:.0f}", *shown)
     Console().print(table)

@@ -20,6 +20,7 @@ from efface.report.page import write_report
 from efface.runs.folder import is_run
 from efface.runs.lengths import of_audit, require_room
 from efface.runs.run import Run
+from efface.shown import for_terminal
 
 
 def audit(
@@ -67,7 +68,9 @@ def audit(
     require_room(pair.erased, of_audit(settings or AuditSettings(), pack, split, pair.erased.tokenizer))
     measured = audit_pair(pair, pack, split, settings, attacks)
     if loaded_record is None:
-        measured = measured.model_copy(update={"models": {**measured.models, "base": str(base), "erased": str(what)}})
+        measured = measured.model_copy(
+            update={"models": {**measured.models, "base": for_terminal(base), "erased": for_terminal(what)}}
+        )
     if to is not None:
         folder = make_folder(Path(to))
         write_json(folder / "audit.json", measured)
@@ -81,7 +84,7 @@ def _require_place(to: str | Path | None, what: str | Path, concept: Concept, sp
     if folder is None or not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
         return
     there, whose = read_json(folder / "audit.json", Audit), "adapter" if is_run(what) else "erased"
-    of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else str(what)
+    of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else for_terminal(what)
     if is_run(folder) or (there.concept, there.split, there.models.get(whose)) != (concept.name, split, of):
         raise RunError(f"{folder} holds another audit; name another folder with --to")
 

@@ -7,7 +7,6 @@ record moves last. So a run is finished when its record has its place, and nothi
 import errno
 import os
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from efface.files import HELPS, behind_links, make_folder, read_json, read_objec
 from efface.processes import is_main, processes
 from efface.recipe.recipe import Recipe
 from efface.recipe.record import RunRecord
+from efface.shown import complain
 
 RECORD, TRAINED, CLOCK, STARTED = "run.json", "training.json", "seconds.json", "started.json"
 LAST_WRITTEN = "README.md"  # of what a run holds
@@ -159,7 +159,7 @@ def alone(partial: Path, lies: Path | None = None) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise WriteError(why(partial, error)) from None
-        print(f"the disk of {partial} has no locks; see that no other command works there", file=sys.stderr)
+        complain(f"the disk of {partial} has no locks; see that no other command works there")
     try:
         yield
     finally:

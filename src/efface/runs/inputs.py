@@ -1,6 +1,5 @@
 """What a run is made from: model, store of targets, and what identifies them."""
 
-import sys
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
@@ -16,6 +15,7 @@ from efface.processes import is_main, processes, rank
 from efface.recipe.own import is_file
 from efface.recipe.recipe import Recipe
 from efface.runs.lengths import of_audit, of_recipe, require_room
+from efface.shown import complain
 
 
 def load_model(recipe: Recipe) -> Loaded:
@@ -59,6 +59,6 @@ def look_ahead(recipe: Recipe, concept: Concept, loaded: Loaded, split: Split) -
     chosen = linear_modules(loaded.model, recipe.lora.layers, recipe.lora.modules)
     if recipe.lora.modules == "all" and (share := reached(loaded.model, chosen)) < 0.9 and is_main():
         left = "the rest are no linear modules (the experts of a mixture), stay as they are and may keep the concept"
-        print(f"lora.modules all reaches {share:.0%} of these layers' weights; {left}", file=sys.stderr)
+        complain(f"lora.modules all reaches {share:.0%} of these layers' weights; {left}")
     for corpus in CORPORA:
         held_out(concept, loaded.tokenizer, corpus)

@@ -1,6 +1,5 @@
 """Every method on one model and one concept, each with the same number of trained tokens, over several seeds."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from efface.runs.folder import is_run
 from efface.runs.inputs import input_hashes, load_concept
 from efface.runs.pipeline import run_recipe
 from efface.runs.run import Run
+from efface.shown import complain
 
 #: presets of ELM that take part besides the methods
 PUBLISHED = tuple(preset for preset in PRESETS if preset != "default")
@@ -72,7 +72,7 @@ def contest(
                 continue
             if not is_run(run.folder):
                 number = f"run {seed * len(names) + place} of {seeds * len(names)}"
-                print(f"== {short(name)}, seed {seed}: {number}", file=sys.stderr, flush=True)
+                complain(f"== {short(name)}, seed {seed}: {number}")
                 why = ""
                 try:
                     run_recipe(recipe, run.folder)
@@ -81,7 +81,7 @@ def contest(
                 except UnfinishedRunError as error:
                     raise InputError(str(error).replace("or drop it with --overwrite", "or remove it")) from None
                 if why:  # said here, for the error itself holds on to the model
-                    print(f"{short(name)}, seed {seed}, is left out: {why}", file=sys.stderr, flush=True)
+                    complain(f"{short(name)}, seed {seed}, is left out: {why}")
                     make_folder(folder)
                     about = {"recipe": recipe.model_dump(mode="json"), "made_from": made_from}
                     write_json(_marker(run.folder), {"error": why, **about})

@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +13,7 @@ from efface.auditing.statistics import average
 from efface.auditing.subject import Subject
 from efface.errors import InputError, first_line
 from efface.progress import track
+from efface.shown import complain
 
 QUESTIONS = 16
 #: seconds before it is asked again, and again
@@ -40,7 +40,7 @@ def score_judged(subject: Subject) -> dict[str, Score]:
         try:
             said = chat(url, subject.settings.endpoint_model, PROMPT.format(question=question, answer=answer), PAUSES)
         except InputError as error:  # what else was measured stays
-            print(f"judge/forget/fluency is left out: {error}", file=sys.stderr)
+            complain(f"judge/forget/fluency is left out: {error}")
             return {}
         if mark := re.search(r"\b(10|[1-9])\b", said):
             marks.append(float(mark[1]))
