@@ -71,6 +71,15 @@ def concept_names(concept: str) -> str:
     return "+".join(Path(name).name.replace(":", "-") for name in split_names(concept))
 
 
+def language(concept: str) -> str | None:
+    """Code of the language in which packs are written; None unless all of them ship with efface: a pack does not say."""
+    try:
+        found = [folder for folder, *_ in find_packs(concept)]
+    except ConceptError:
+        return None
+    return "en" if set(found) <= set(builtin_packs().values()) else None
+
+
 def packs_folder() -> Path:
     """Where the built-in packs are."""
     return Path(str(files("efface") / "packs"))

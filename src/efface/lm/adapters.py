@@ -1,5 +1,6 @@
 """Adapters: attach a new one, full weights as one, read a finished one."""
 
+import json
 import warnings
 from collections.abc import Collection
 from pathlib import Path
@@ -66,6 +67,14 @@ def settle(model: PeftModel) -> None:
     for module in model.modules():
         if isinstance(module, LNTuningLayer):
             module.ln_tuning_layers.to(next(module.base_layer.parameters()).dtype)
+
+
+def name_base(adapter: Path, hub: str | None) -> None:
+    """Let a saved adapter name its base by the id on the hub alone, no path of this machine; and drop peft's empty card."""
+    (adapter / "README.md").unlink(missing_ok=True)
+    file = adapter / "adapter_config.json"
+    config = {**json.loads(file.read_text(encoding="utf-8")), "base_model_name_or_path": hub}
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:

@@ -43,6 +43,11 @@ class Loaded:
     source: str
     path: str
 
+    @property
+    def hub(self) -> str | None:
+        """The id of the model on the hub; None where it was read from somewhere else."""
+        return self.source if self.source == self.path and not Path(self.path).exists() else None
+
 
 def load(
     name: str,

@@ -1,4 +1,4 @@
-"""``report.html`` and the model card: one template each, everything a model wrote is escaped."""
+"""``report.html`` and the model card: one template each, everything that others wrote is escaped."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,22 +10,26 @@ from efface.auditing.scores import Audit, Said
 from efface.files import write_text
 from efface.recipe.record import RunRecord
 from efface.report import charts, forms
+from efface.report.card import base_name, card, hub_id
 from efface.report.recovery import attack_rows
 from efface.report.table import Spread, figure, rows, share, show, significance
 from efface.report.verdict import recovered, verdict
+from efface.shown import for_markdown
 
 MOST = 6  # answers of each kind
 
 
 def environment() -> Environment:
-    """The templates; whatever goes into a page is escaped."""
-    return Environment(
+    """The templates; whatever goes into a page is escaped, and what goes into Markdown by the filter ``md``."""
+    made = Environment(
         loader=PackageLoader("efface", "report"),
         autoescape=select_autoescape(["html.j2"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["md"] = for_markdown
+    return made
 
 
 def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) -> None:
@@ -55,9 +59,12 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
         "depth": charts.depth(audit),
         "losses": charts.losses(record.losses) if record else None,
     }
-    templates = {"report.html": "report.html.j2", "README.md": "card.md.j2"}
-    for name in templates if record else ("report.html",):
-        write_text(folder / name, environment().get_template(templates[name]).render(values))
+    templates = environment()
+    write_text(folder / "report.html", templates.get_template("report.html.j2").render(values))
+    if record:
+        hub = hub_id(folder / "adapter")
+        body = templates.get_template("card.md.j2").render({**values, "base": base_name(record, hub), "hub": hub})
+        write_text(folder / "README.md", f"{card(audit, record, hub, body)}\n")
 
 
 def telling(audit: Audit) -> dict[str, list[tuple[Said, Said]]]:

@@ -24,7 +24,7 @@ from efface.data.batches import Example
 from efface.data.store import limit, require_writable
 from efface.errors import InputError
 from efface.files import changed, checksums, drop, read_or_drop, write_json, writing
-from efface.lm.adapters import attach_adapter, read_adapter
+from efface.lm.adapters import attach_adapter, name_base, read_adapter
 from efface.lm.load import Loaded, weights_hash
 from efface.methods import complete_recipe, make_method
 from efface.processes import is_main, processes, require_whole_model, wait
@@ -148,6 +148,7 @@ class _Job:
         student = attach_adapter(model.model, recipe.lora, recipe.seed)
         losses = train(student, model.tokenizer, self.method, self.corpora, recipe, folder / "checkpoints", folder / "adapter")
         if is_main():
+            name_base(folder / "adapter", model.hub)
             files = checksums(folder, (folder / "adapter").iterdir())
             write_json(folder / TRAINED, Training(losses=losses, tokens=_trained_tokens(recipe, self.corpora), files=files))
         return Loaded(student.eval(), model.tokenizer, model.source, model.path)  # type: ignore[arg-type]
