@@ -24,7 +24,7 @@ from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Question
 from efface.concept.sources import quiet_datasets
 from efface.errors import InputError, first_line
-from efface.files import make_folder, write_text
+from efface.files import write_text
 from efface.lm.chat import around, chat_text
 from efface.lm.layers import bare
 from efface.progress import track
@@ -211,7 +211,7 @@ def write_task(folder: Path, name: str, questions: Sequence[Question]) -> dict[s
 
 def export_tasks(concept: Concept, folder: Path) -> list[str]:
     """Write a pack's questions as task files for the harness's own command line; returns the tasks' names."""
-    folder = make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     names = []
     for kind, split in sorted({(question.kind, question.split) for question in concept.questions}):
         name = f"{concept.name.replace('-', '_')}_{kind}_{split}"
