@@ -33,9 +33,9 @@ FIELDS = ["forget", "retain", "questions", "open_questions"]
         ("circle.jsonl", "cannot be read (Too many levels of symbolic links)"),
         ("a" * 5000, "cannot be read (File name too long)"),
         ("nothing.jsonl", "cannot be read (No such file or directory)"),
-        ("\0x", "expected the name of a file or data set, without control characters"),
+        ("\0x", "expected one line without control characters"),
         ("a\nb", "without control characters"),
-        (" ", "without control characters"),
+        (" ", "expected the name of a file or data set"),
     ],
 )
 def test_a_pack_names_regular_files_of_its_own(

@@ -43,4 +43,4 @@ def harmless(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 def harmless_audit(recipe: Recipe) -> tuple[AuditSettings, dict[str, Any]]:
     """How a run that is there was measured, as far as it is taken over; and what of it is not."""
     kept, left_out = harmless({"audit": recipe.audit.model_dump()})
-    return AuditSettings.model_validate(kept["audit"]), left_out
+    return AuditSettings.model_validate({**AuditSettings().model_dump(), **kept["audit"]}), left_out  # whole, as it was
