@@ -94,14 +94,15 @@ def test_several_processes_do_not_attack(job: dict[str, Any], monkeypatch: pytes
         efface.audit("run")
 
 
-def test_a_pack_without_questions_is_measured_on_its_texts(job: dict[str, Any], tmp_path: Path) -> None:
+def test_a_pack_without_questions_is_measured_on_its_texts_topics_and_prompts(job: dict[str, Any], tmp_path: Path) -> None:
     pack = tmp_path / "bare"
     pack.mkdir()
     write_pack(pack, questions=[], open_questions=[])
     scores = erase(**{**job, "concept": str(pack)}).audit.erased.scores
-    of_texts = {"perplexity/forget/held_out", "perplexity/retain/held_out", "drift/retain/kl", "drift/forget/kl"}
-    assert of_texts | {"said/forget/defined", "answers/forget/perplexity"} <= set(scores)
-    assert not [key for key in scores if key.startswith(("choice/", "form/", "open/"))]
+    assert {"perplexity/forget/held_out", "perplexity/retain/held_out", "drift/retain/kl", "drift/forget/kl"} <= set(scores)
+    assert {key.split("/")[0] for key in scores} == {"perplexity", "drift", "answers", "said", "recognised"}
+    assert {"answers/forget/repeated_4grams", "said/forget/defined"} <= set(scores)
+    assert not [key for key in scores if key.endswith("/right")], "nothing says what is right"
 
 
 def test_a_held_out_text_that_is_too_short_is_said_before_any_work(job: dict[str, Any], tmp_path: Path) -> None:
