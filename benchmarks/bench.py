@@ -14,22 +14,25 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from efface.lm.bundled import fetch
+
 OUT = Path("benchmarks/out")
 MODEL, CONCEPT = "smollm2-135m", "ancient-egypt"
 #: preset paper; for each forget text a retain text and a sampled text of 200 tokens (published: 100 to 300), and each is trained
 #: 1.25 times (published: 6,000 of 5,000 texts)
-JOB = {"preset": "paper", "forget": 64, "retain": 64, "fluency": 64, "steps": 20, "fluency.tokens": 200}
+JOB: dict[str, Any] = {"preset": "paper", "forget": 64, "retain": 64, "fluency": 64, "steps": 20, "fluency.tokens": 200}
 #: the straightforward one does a quarter of it: its time is proportional to the texts
-QUARTER = {**JOB, "forget": 16, "retain": 16, "fluency": 16, "steps": 5}
+QUARTER: dict[str, Any] = {**JOB, "forget": 16, "retain": 16, "fluency": 16, "steps": 5}
 #: an eighth of the default recipe's job with the published target: fewer and shorter sampled texts, more retain texts, more steps
-DEFAULT = {"preset": "default", "forget": 20, "retain": 60, "fluency": 24, "steps": 8, "fluency.tokens": 48}
+DEFAULT: dict[str, Any] = {"preset": "default", "forget": 20, "retain": 60, "fluency": 24, "steps": 8, "fluency.tokens": 48}
 #: what --quick does in their place
-FEW = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, "fluency.tokens": 8}
+FEW: dict[str, Any] = {"forget": 4, "retain": 8, "fluency": 2, "steps": 1, "fluency.tokens": 8}
 #: the columns of the table, and their precision
 EFFACE = {"efface": "auto", "efface float32": "float32"}
 #: what a part's work is counted in
@@ -37,7 +40,8 @@ UNITS = {"targets": "tokens", "fluency": "tokens", "training_step": "texts", "wh
 PARTS = (*UNITS, "default_job", "limit", "growth")
 #: efface keeps fewer kernels (efface.cpu.memory)
 AS_TORCH_HAS_IT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "1024", "LRU_CACHE_CAPACITY": "1024"}
-VOCABS, LENGTHS, TEXTS = (32_768, 131_072, 262_144), (32, 64, 128), (4, 8, 16)
+#: how a step grows
+WAYS = {"texts": (4, 8, 16), "length": (32, 64, 128), "vocabulary": (32_768, 131_072, 262_144)}
 
 
 def child(**task: Any) -> dict[str, Any]:
@@ -61,29 +65,27 @@ def ratios(slow: dict[str, Any], fast: dict[str, Any], seconds: str = "seconds")
     return {"mean": statistics.mean(pairs), "low": min(pairs), "high": max(pairs)}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, write, print."""
-    from efface.lm.bundled import fetch
-
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench", allow_abbrev=False)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="the parts to measure, instead of all")
     parser.add_argument("--no-float32", action="store_true", help="efface in its default precision only")
-    parser.add_argument("--quick", action="store_true", help="hardly any texts, one round: to see whether it runs")
-    asked = parser.parse_args()
-    model = {"model": str(fetch(MODEL)), "concept": CONCEPT}
+    parser.add_argument("--quick", action="store_true", help="hardly any texts, one round: to see whether it runs; kept apart")
+    asked = parser.parse_args(arguments)
+    model, to = {"model": str(fetch(MODEL)), "concept": CONCEPT}, OUT / "quick" if asked.quick else OUT
     columns = {name: dtype for name, dtype in EFFACE.items() if dtype != "float32" or not asked.no_float32}
-    result: dict[str, Any] = before() if not asked.quick else {}
+    result = before(to)
     measured = result.setdefault("measured", {})
     for part in (part for part in PARTS if part in asked.only and part != "growth"):
         measured[part] = measure(part, model, columns, quick=asked.quick)
         result |= {"ratios": all_ratios(measured), "threads": torch.get_num_threads()}
-        write(result)
+        write(result, to)
     if measured:
         print(report(result), flush=True)
-    if "growth" in asked.only and not asked.quick:
-        result["growth"] = grow(model)
-        write(result)
-        plot(result["growth"])
+    if "growth" in asked.only:
+        result["growth"] = grow(model, {way: values[:1] for way, values in WAYS.items()} if asked.quick else WAYS)
+        write(result, to)
+        plot(result["growth"], to)
 
 
 def measure(part: str, model: dict[str, str], columns: dict[str, str], *, quick: bool) -> dict[str, dict[str, Any]]:
@@ -110,7 +112,7 @@ def all_ratios(measured: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict
         slow, fast = measured[part]["straightforward"], {n: m for n, m in measured[part].items() if n != "straightforward"}
         return {name: ratios(slow, of, seconds) for name, of in fast.items()}
 
-    rows = {part: beside(part) for part in UNITS if part in measured}
+    rows: dict[str, dict[str, Any]] = {part: beside(part) for part in UNITS if part in measured}
     if "whole_job" in measured:
         jobs = measured["whole_job"]
         rows["second_run"] = beside("whole_job", "again")
@@ -127,23 +129,23 @@ def all_ratios(measured: dict[str, dict[str, dict[str, Any]]]) -> dict[str, dict
     return rows
 
 
-def before() -> dict[str, Any]:
+def before(folder: Path) -> dict[str, Any]:
     """What bench.json holds."""
-    file = OUT / "bench.json"
+    file = folder / "bench.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     return found
 
 
-def write(result: dict[str, Any]) -> None:
+def write(result: dict[str, Any], folder: Path) -> None:
     """Write bench.json."""
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bench.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
-def grow(model: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
+def grow(model: dict[str, str], of: Mapping[str, Sequence[int]]) -> dict[str, list[dict[str, Any]]]:
     """Seconds and memory of a training step as texts, length and vocabulary grow (a small random model for the last)."""
     ways: dict[str, list[dict[str, Any]]] = {}
-    for way, values in (("texts", TEXTS), ("length", LENGTHS), ("vocabulary", VOCABS)):
+    for way, values in of.items():
         for value in values:
             row: dict[str, Any] = {way: value}
             for who, dtype in (("straightforward", "float32"), ("efface", "auto")):
@@ -202,7 +204,7 @@ def shown(value: dict[str, float] | float | None) -> str:
     return f"{value['mean']:.1f} ({spread})"
 
 
-def plot(growth: dict[str, list[dict[str, Any]]]) -> None:
+def plot(growth: dict[str, list[dict[str, Any]]], folder: Path) -> None:
     """Seconds and memory of a step over texts, length and vocabulary, both implementations."""
     import matplotlib as mpl
 
@@ -221,7 +223,7 @@ def plot(growth: dict[str, list[dict[str, Any]]]) -> None:
     axes[0][0].set_ylabel("seconds a step")
     axes[1][0].set_ylabel("MiB above the weights")
     axes[0][0].legend()
-    figure.savefig(OUT / "growth.svg", metadata={"Date": None})
+    figure.savefig(folder / "growth.svg", metadata={"Date": None})
 
 
 if __name__ == "__main__":

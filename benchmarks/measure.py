@@ -66,7 +66,7 @@ class Measurement:
             loaded = with_vocabulary(loaded, task["vocabulary"])
         self.tokenizer, self.concept = loaded.tokenizer, Concept.load(task["concept"])
         self.pad = self.tokenizer.pad_token_id
-        size = task.get("vocabulary", len(self.tokenizer))
+        self.size = size = task.get("vocabulary", len(self.tokenizer))
         forget, retain = (
             [Text([token % size for token in text.ids], text.start) for text in texts]
             for texts in Corpora(self.concept, self.recipe.data, self.tokenizer).texts
@@ -157,8 +157,8 @@ class Measurement:
     # one training step, targets and fluency texts at hand
     def stand_ins(self) -> list[Text]:
         """Texts as long as fluency texts are (their content does not change the time)."""
-        length = self.fluency.tokens
-        return [Text(prompt + random.Random(0).choices(range(100, 10_000), k=length), len(prompt)) for prompt in self.prompts]
+        tokens, length = range(100, min(self.size, 10_000)), self.fluency.tokens
+        return [Text(prompt + random.Random(0).choices(tokens, k=length), len(prompt)) for prompt in self.prompts]
 
     def straightforward_training_step(self) -> dict[str, Any]:
         corpora = {"erase": self.forget, "retain": self.retain, "fluency": self.stand_ins()}
@@ -185,7 +185,7 @@ class Measurement:
             for batch in batches:
                 with self.precision():
                     loss = method.loss(self.student, batch).total()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             give_back()
@@ -205,7 +205,7 @@ class Measurement:
         """Of the matrix products that are needed: no padding, and no gradient of frozen weights."""
         tokens = int(batch["attention_mask"].sum())
         positions = sum(len(batch[term]["rows"]) for term in ("erase", "retain", "fluency") if term in batch)
-        head = bare(self.student).get_output_embeddings().weight.numel()
+        head: int = bare(self.student).get_output_embeddings().weight.numel()
         return self.layer_flops(tokens) + 4 * positions * head
 
     def layer_flops(self, tokens: int) -> int:
@@ -227,7 +227,7 @@ class Measurement:
         def work() -> None:
             with self.precision():
                 states = text_states(self.student, rows, self.pad)
-            states.backward(torch.ones_like(states))
+            states.backward(torch.ones_like(states))  # type: ignore[no-untyped-call]
 
         self.student.train()
         with without_padding(self.student), disable_input_dtype_casting(self.student, active=self.bf16):

@@ -42,9 +42,9 @@ def tilt(base: Tensor, expert: Tensor, novice: Tensor, eta: Tensor | float, temp
 def erase_target(model: nn.Module, text: Text, personas: Personas, settings: EraseSettings) -> Tensor:
     """Target probabilities ``[n, vocab]`` of a forget text."""
     with teacher(model) as base:
-        streams = [logits_of(base, before + text.ids, len(before) + text.start) for before in ([], *personas)]
-    eta = torch.linspace(1, settings.eta, len(streams[0]))[:, None] if settings.schedule == "ramp" else settings.eta
-    return tilt(*streams, eta, settings.temperature, settings.top_k)
+        plain, expert, novice = (logits_of(base, before + text.ids, len(before) + text.start) for before in ([], *personas))
+    eta = torch.linspace(1, settings.eta, len(plain))[:, None] if settings.schedule == "ramp" else settings.eta
+    return tilt(plain, expert, novice, eta, settings.temperature, settings.top_k)
 
 
 @torch.no_grad()
@@ -62,12 +62,12 @@ def sample(model: nn.Module, prompt: list[int], personas: Personas, ends: set[in
         reading = [prompt, *(persona + prompt for persona in personas)]
         caches = [DynamicCache() for _ in reading]
         for _ in range(settings.tokens):
-            last = [
+            plain, expert, novice = (
                 base(input_ids=torch.tensor([ids], device=base.device), past_key_values=cache, use_cache=True).logits[0, -1]
                 for ids, cache in zip(reading, caches, strict=True)
-            ]
-            allowed = last[0].softmax(-1) >= settings.min_p * last[0].softmax(-1).max()
-            mass = tilt(*last, settings.eta or 0.0, 1.0, None) * allowed
+            )
+            allowed = plain.softmax(-1) >= settings.min_p * plain.softmax(-1).max()
+            mass = tilt(plain, expert, novice, settings.eta or 0.0, 1.0, None) * allowed
             new.append(int(torch.multinomial(mass, 1)))
             if new[-1] in ends:
                 break

@@ -51,7 +51,7 @@ def packs() -> Iterator[tuple[str, Path, Recipe]]:
     for seed in range(SEEDS):
         for pack in PACKS:
             settings = {"model": MODEL, "concept": pack, "seed": seed, "data": {"seed": seed}}
-            yield pack, Path("runs/packs") / f"{pack}-{seed}", complete_recipe(settings)
+            yield pack, Path("runs/packs") / f"{Path(pack).name}-{seed}", complete_recipe(settings)
 
 
 def strangers() -> Iterator[tuple[str, Path, Recipe]]:
@@ -85,7 +85,7 @@ def methods() -> Iterator[tuple[str, Path, Recipe]]:
     first, *others = contenders(["all"])
     common = {"model": MODEL, "concept": PACKS[0]}
     for seed in range(SEEDS):
-        yield first, Path("runs/packs") / f"{PACKS[0]}-{seed}", contender(first, seed, None, common)
+        yield first, Path("runs/packs") / f"{Path(PACKS[0]).name}-{seed}", contender(first, seed, None, common)
         for name in others:
             yield name, Path("runs/methods") / f"{short(name)}-{seed}", contender(name, seed, TOKENS[seed], common)
 
@@ -126,7 +126,7 @@ def bases(found: dict[str, list[Audit]]) -> str:
                 [gone(audit, metric) for audit in audits],
                 *([kept(audit, f"choice/{kind}/{metric}") for audit in audits] for kind in ("neighbour", "general")),
             )
-            cells = (f"{base:.3f}", f"{erased:.3f}", *(f"{fmean(of):.2f}" for of in shares))
+            cells = (f"{base:.3f}", f"{erased:.3f}", *map(_mean, shares))
             lines.append(f"| {row}, {metric} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -142,35 +142,53 @@ def in_forms(found: dict[str, list[Audit]]) -> str:
     return "\n".join(lines)
 
 
+def _mean(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):.2f}" if len(known) == len(values) else "–"
+
+
 def _percent(cells: Sequence[Cell], side: int) -> str:
-    scores = [score for cell in cells if (score := cell[side]) is not None]
-    return f"{100 * fmean(score.value for score in scores):.0f}" if scores else "–"
+    scores = [cell[:2][side] for cell in cells]
+    values = [100 * score.value for score in scores if score is not None]
+    return f"{fmean(values):.0f}" if values else "–"
 
 
 TABLES = {"packs": packs, "strangers": strangers, "methods": methods, "ablation": ablation}
 
-if __name__ == "__main__":
-    asked = [argument for argument in sys.argv[1:] if argument not in ("--print", "--keep")]
+
+def show(name: str, found: dict[str, list[Audit]]) -> None:
+    """Print a table, and draw its plane into runs/."""
+    together = found | ({"all": [audit for of in found.values() for audit in of]} if name == "packs" else {})
+    shown = {row: spread(of) for row, of in together.items()}
+    marked = {row: mark(row, of) for row, of in together.items()}
+    counts = {marked[row]: len(of) for row, of in together.items()}
+    print(markdown({marked[row]: of for row, of in shown.items()}, counts))
+    if name in ("packs", "strangers"):
+        print(bases(together))
+    if name == "strangers":
+        print(in_forms(found))
+    if (plane := comparison_plane({row: shown[row] for row in found})) is not None:
+        Path("runs").mkdir(exist_ok=True)
+        Path("runs", f"{name}.svg").write_text(plane, encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Make the runs that are not there, print their table. Exit code: 0; 1: a run cannot be made; 2: wrong arguments."""
+    asked = [argument for argument in arguments if argument not in ("--print", "--keep")]
     if len(asked) != 1 or asked[0] not in TABLES:
         print(f"tables: expected one of {', '.join(TABLES)}, with --print or --keep or without, got {asked}", file=sys.stderr)
-        sys.exit(2)
+        return 2
     try:
-        done = audits(TABLES[asked[0]](), "--print" not in sys.argv, "--keep" in sys.argv)
-        if not done:
-            print("no runs yet")
-        else:
-            together = {"all": [audit for of in done.values() for audit in of]} if asked == ["packs"] else {}
-            shown = {row: spread(of) for row, of in (done | together).items()}
-            marked = {row: mark(row, of) for row, of in (done | together).items()}
-            counts = {marked[row]: len(of) for row, of in (done | together).items()}
-            print(markdown({marked[row]: of for row, of in shown.items()}, counts))
-            if asked == ["packs"]:
-                print(bases(done | together))
-            if asked == ["strangers"]:
-                print(bases(done))
-                print(in_forms(done))
-            if (plane := comparison_plane({row: shown[row] for row in done})) is not None:
-                Path("runs").mkdir(exist_ok=True)
-                Path("runs", f"{asked[0]}.svg").write_text(plane, encoding="utf-8")
+        found = audits(TABLES[asked[0]](), "--print" not in arguments, "--keep" in arguments)
     except EffaceError as error:
-        sys.exit(f"{asked[0]}: {error}")
+        print(f"{asked[0]}: {error}", file=sys.stderr)
+        return 1
+    if found:
+        show(asked[0], found)
+    else:
+        print("no runs yet")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -125,6 +125,16 @@ def model_folders(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFacto
     return folders
 
 
+@pytest.fixture(scope="session")
+def deep_folder(tokenizer_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of eight layers: recipes with the published ones, 4 to 7, can be tried on it."""
+    folder = tmp_path_factory.mktemp("deep")
+    config = AutoConfig.for_model("llama", **{**SMALL, "num_hidden_layers": 8})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(tokenizer_folder).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def llama(model_folders: dict[str, Path]) -> Loaded:
     return load(str(model_folders["llama"]), dtype="float32")
