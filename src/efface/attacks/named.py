@@ -35,7 +35,7 @@ ATTACKS: Mapping[str, Callable[[AuditSettings], Attack]] = {
     "quantise": lambda _: quantise,
     "directions": lambda _: directions,
 }
-#: under five minutes together for the default model on two cores
+#: minutes for a small model on a processor
 FAST = ("relearn", "quantise", "directions")
 GROUPS = {"fast": FAST, "all": tuple(ATTACKS)}
 
