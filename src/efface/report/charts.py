@@ -168,6 +168,9 @@ def recovery(audit: Audit) -> Markup | None:
                 if score.low is not None and score.high is not None:
                     axes.axhspan(100 * score.low, 100 * score.high, color=colour, alpha=0.12, linewidth=0)
         axes.set_xscale("log")
+        marks = sorted({point.cost for line in found.values() for point in line})
+        axes.set_xticks(marks, [str(mark) for mark in marks])
+        axes.minorticks_off()
         axes.set_xlabel("texts × steps of training")
         axes.set_ylabel("per cent right, not taught")
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
