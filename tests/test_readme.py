@@ -25,7 +25,7 @@ from tests.runs.conftest import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("architecture", "audit", "methods", "recipe", "scale", "concepts", "performance", "results")
+NAMES = ("architecture", "attacks", "audit", "methods", "recipe", "scale", "concepts", "performance", "results")
 PAGES = "\n".join(
     [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES), (ROOT / "examples/README.md").read_text()]
 )

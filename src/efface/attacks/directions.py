@@ -4,70 +4,82 @@ An erasure may be a switch: the same shift of the states whatever the text, behi
 base model as well finds the shift on texts about other things, and undoes it (as refusal was undone, arXiv 2406.11717).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
 
 from efface.attacks.attack import Attacked, Measure, evenly
 from efface.attacks.relearning import CUT
 from efface.auditing.subject import Subject
+from efface.data.batches import right_pad
 from efface.data.text import encode
 from efface.lm.layers import bare, decoder_layers
-from efface.lm.states import layer_states
+from efface.lm.states import output_states
 
-TEXTS = 32
-#: times the usual norm from which on a state is an attention sink: it holds nothing of the text, and all texts need it
-SINK = 5
+TEXTS = 16
 
 
 def directions(subject: Subject, measure: Measure) -> None:
-    """``ablate``: without the component along the shift, after every layer. Of the base nothing is measured."""
+    """``ablate``: without the component along the shift; ``subtract``: less each layer's own part of it. Of the base: nothing."""
     if subject.of_base:
         return
-    concept = subject.concept
-    texts = evenly([row.text for row in concept.texts("retain", "held_out") or concept.texts("retain", "train")], TEXTS)
+    ids, mask = _neutral(subject)
     with subject.base() as base:
-        before, usual = mean_states(base, subject.tokenizer, texts)
-    unit = direction(mean_states(subject.model, subject.tokenizer, texts)[0] - before, before)
-    with changed(subject.model, lambda layer, states: without(states, unit[layer], SINK * float(usual[layer]))):
-        measure(Attacked(replace(subject), "ablate"))
+        before = mean_states(base, ids, mask)
+    unit = direction((mean_states(subject.model, ids, mask) - before)[:, 1], before)
+    own = (mean_states(subject.model, ids, mask, before) - before)[:, 1]
+    ways: dict[str, Callable[[int, Tensor], Tensor]] = {
+        "ablate": lambda layer, states: without(states, unit[layer]),
+        "subtract": lambda layer, states: states - own[layer].to(states),
+    }
+    for variant, change in ways.items():
+        with changed(subject.model, change):
+            measure(Attacked(replace(subject), variant))
+
+
+def _neutral(subject: Subject) -> tuple[Tensor, Tensor]:
+    """Passages about other things as token ids and mask ``[texts, seq]``."""
+    passages = subject.concept.texts("retain", "held_out") or subject.concept.texts("retain", "train")
+    texts = [encode(text, subject.tokenizer, CUT) for text in evenly([row.text for row in passages], TEXTS)]
+    return right_pad([text.ids for text in texts], subject.tokenizer.pad_token_id, bare(subject.model).device)
 
 
 @torch.no_grad()
-def mean_states(model: nn.Module, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Mean state ``[layers, size]`` and mean norm ``[layers]`` after every decoder layer, over tokens but each text's first."""
-    whole = bare(model)
-    layers, sums, count = range(len(decoder_layers(whole)[1])), torch.zeros(()), 0
-    for text in texts:
-        ids = torch.tensor([encode(text, tokenizer, CUT).ids], device=whole.device)
-        at = torch.arange(1, ids.shape[1])
-        states = layer_states(model, at * 0, at, layers, to_the_end=False, input_ids=ids, attention_mask=torch.ones_like(ids))
-        wide = torch.stack([of.cpu().double() for of in states])
-        sums = sums + torch.cat([wide, wide.norm(dim=-1, keepdim=True)], -1).sum(1)
-        count += len(at)
-    means = sums / count
-    return means[:, :-1], means[:, -1]
+def mean_states(model: nn.Module, ids: Tensor, mask: Tensor, mend: Tensor | None = None) -> Tensor:
+    """Mean state ``[layers, 2, size]`` after every decoder layer: of the texts' first tokens, and of all others.
 
-
-def direction(shift: Tensor, mean: Tensor) -> Tensor:
-    """Unit vectors ``[layers, size]`` along the part of each shift that is orthogonal to the mean state.
-
-    The mean state is part of every state; a model without it says nothing. A shift of nothing has no direction (0).
+    mend: such means, to which the states of all layers below are brought back first; what is shifted then is a layer's own doing.
     """
-    along = nn.functional.normalize(mean, dim=-1)
-    return nn.functional.normalize(shift - (shift * along).sum(-1, keepdim=True) * along, dim=-1)
+    found = list[Tensor]()
+
+    def look(layer: int, states: Tensor) -> Tensor:
+        others = states[:, 1:][mask[:, 1:].bool().to(states.device)]
+        found.append(torch.stack([of.cpu().double().mean(0) for of in (states[:, 0], others)]))
+        return states if mend is None else states - (found[layer] - mend[layer])[1].to(states)
+
+    with changed(model, look):
+        output_states(model, *torch.zeros(2, 1, dtype=torch.long), input_ids=ids, attention_mask=mask)
+    return torch.stack(found)
 
 
-def without(states: Tensor, unit: Tensor, most: float) -> Tensor:
-    """``h - (h · d) d``: states ``[..., size]`` without their component along ``d``; those of a norm above ``most`` stay."""
+def direction(shift: Tensor, common: Tensor) -> Tensor:
+    """Unit vectors ``[layers, size]`` along the part of each shift ``[layers, size]`` that is orthogonal to what states share.
+
+    common: ``[layers, n, size]``, the mean states of the base. A first token's is an attention sink in many models, hundreds of
+    times as long as others; without it, or without the mean state, the model says nothing. No shift: no direction (0).
+    """
+    shared = torch.linalg.qr(common.mT).Q  # [layers, size, n]
+    return nn.functional.normalize(shift - (shared @ (shared.mT @ shift[..., None]))[..., 0], dim=-1)
+
+
+def without(states: Tensor, unit: Tensor) -> Tensor:
+    """``h - (h · d) d``: states ``[..., size]`` without their component along ``d`` ``[size]``."""
     wide, along = states.float(), unit.to(states.device, torch.float32)
-    ablated = wide - (wide @ along)[..., None] * along
-    return torch.where(wide.norm(dim=-1, keepdim=True) > most, wide, ablated).to(states.dtype)
+    return (wide - (wide @ along)[..., None] * along).to(states.dtype)
 
 
 @contextmanager
@@ -80,9 +92,7 @@ def changed(model: nn.Module, change: Callable[[int, Tensor], Tensor]) -> Iterat
 
         return after
 
-    hooks = [block.register_forward_hook(hook(layer)) for layer, block in enumerate(decoder_layers(bare(model))[1])]
-    try:
+    with ExitStack() as hooks:
+        for layer, block in enumerate(decoder_layers(bare(model))[1]):
+            hooks.enter_context(block.register_forward_hook(hook(layer)))
         yield
-    finally:
-        for of in hooks:
-            of.remove()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from efface.attacks.attack import Attack, AttackScorer, Measure
 from efface.attacks.directions import directions
-from efface.attacks.prompts import Prompts
+from efface.attacks.prompts import PROMPTS, Prompts
 from efface.attacks.quantise import quantise
 from efface.attacks.relearning import Relearning, Training
 from efface.auditing.subject import Subject
@@ -27,16 +27,19 @@ def _relearn_all(settings: AuditSettings) -> Attack:
     return Relearning((*low_rank, *(Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))), control=False)
 
 
+#: each costs as much as quantising; ``prompts_all`` has the others
+FEW_PROMPTS = ("begun answer", "role play", "filler in Latin")
 #: by name, what makes the attack for some settings
 ATTACKS: Mapping[str, Callable[[AuditSettings], Attack]] = {
     "relearn": _relearn,
     "relearn_all": _relearn_all,
-    "prompts": lambda _: Prompts(),
+    "prompts": lambda _: Prompts(FEW_PROMPTS),
+    "prompts_all": lambda _: Prompts(tuple(variant for variant in PROMPTS if variant not in FEW_PROMPTS)),
     "quantise": lambda _: quantise,
     "directions": lambda _: directions,
 }
 #: minutes for a small model on a processor
-FAST = ("relearn", "quantise", "directions")
+FAST = ("relearn", "prompts", "quantise", "directions")
 GROUPS = {"fast": FAST, "all": tuple(ATTACKS)}
 
 
