@@ -90,6 +90,8 @@ def test_every_setting_that_reaches_out_is_known_to_the_rule() -> None:
     assert left_out == {"method": "x.py", "trust_remote_code": True, "audit.scorers": ("s.py",)}
     kept, left_out = harmless({"audit": {"attacks": ("fast", "mine.py")}})
     assert (kept, left_out) == ({"audit": {"attacks": ("fast",)}}, {"audit.attacks": ("mine.py",)})
+    for nonsense in ({"attacks": 5}, {"attacks": "mine.py"}, {"attacks": [5]}, 5, None):
+        assert harmless({"audit": nonsense}) == ({"audit": nonsense}, {}), "told when the settings are checked"
     assert harmless({"method": "npo", "audit": "nonsense"}) == ({"method": "npo", "audit": "nonsense"}, {})
 
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from efface.files import read_json
 
 from efface.auditing.scores import Audit
 from efface.cli import main
+from efface.files import read_json
 from efface.runs.run import Run
 from tests.runs.test_audit import run as run
 

@@ -33,9 +33,11 @@ def harmless(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             rest = {key: value for key, value in of.items() if key != setting}
             kept = {**kept, section: rest} if section else rest
             left_out[name] = of[setting]
-    if isinstance(of := kept.get("audit"), Mapping) and any(map(is_file, of.get("attacks") or ())):
-        left_out["audit.attacks"] = tuple(filter(is_file, of["attacks"]))
-        kept["audit"] = {**of, "attacks": tuple(name for name in of["attacks"] if not is_file(name))}
+    of = kept.get("audit")
+    attacks = of.get("attacks") if isinstance(of, Mapping) else None
+    if isinstance(of, Mapping) and isinstance(attacks, list | tuple) and any(map(is_file, attacks)):
+        left_out["audit.attacks"] = tuple(filter(is_file, attacks))
+        kept["audit"] = {**of, "attacks": tuple(name for name in attacks if not is_file(name))}
     usual = AuditSettings.model_fields["endpoint_model"].default
     return kept, {name: value for name, value in left_out.items() if value and value != usual}
 
