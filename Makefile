@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all check bench packs strangers methods ablation clean
+.PHONY: demo test test-all check bench packs strangers methods ablation recovery clean
 
 demo: $(READY)
 	$(BIN)/efface erase smollm2-135m ancient-egypt --to runs/demo --overwrite
@@ -25,7 +25,7 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks.bench
 
-packs strangers methods ablation: $(READY)
+packs strangers methods ablation recovery: $(READY)
 	$(BIN)/python -m benchmarks.tables $@
 
 $(READY): pyproject.toml constraints.txt

@@ -2,8 +2,9 @@
 
 ``make packs``: the default recipe on three packs with three seeds. ``make methods``: every method and preset on the first pack,
 as many trained tokens as the default has. ``make strangers``: preset ``strangers`` beside the default, on the packs and on one of
-foreign making. ``make ablation``: the default with one part changed at a time. Runs are made once, in ``runs/`` and the name of
-the table, and are judged on the test questions. With ``--print`` only those are
+foreign making. ``make ablation``: the default with one part changed at a time. ``make recovery``: what it takes to get the
+knowledge back after the default, on the packs with the seeds, and after other methods.
+Runs are made once, in ``runs/`` and the name of the table, and are judged on the test questions. With ``--print`` only those are
 shown that are there, or whose scores are in ``benchmarks/records``; ``--keep`` puts them there.
 """
 
@@ -14,6 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from benchmarks.records import find, keep
+from benchmarks.recovery import attacked, recovery_table
 from efface.auditing.scores import Audit
 from efface.cli.compare import mark, markdown
 from efface.errors import EffaceError, TrainingError
@@ -23,7 +25,10 @@ from efface.report.forms import Cell, table
 from efface.report.judged import gone, kept
 from efface.report.page import comparison_plane
 from efface.report.table import spread
+from efface.runs.audit import audit
+from efface.runs.folder import is_run
 from efface.runs.pipeline import run_recipe
+from efface.runs.run import Run
 from efface.search.compare import contender, contenders, short
 
 MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanese-culture"), 3
@@ -31,6 +36,8 @@ MODEL, PACKS, SEEDS = "smollm2-135m", ("ancient-egypt", "solar-system", "japanes
 FOREIGN = "benchmarks/foreign/american-civil-war"
 #: target tokens of every other method's run, by seed: what the default recipe had when the first of them were made
 TOKENS = (111_824, 110_674, 110_989)
+#: whose runs are attacked too
+ATTACKED = ("npo", "rmu", "simnpo", "repnoise", "circuit_breakers", "cir", "paper")
 #: what is changed, by the name of its run
 CHANGES: dict[str, dict[str, Any]] = {
     "tilted-target": {"erase": {"target": "tilted", "marginal": 0.0}},
@@ -90,21 +97,51 @@ def methods() -> Iterator[tuple[str, Path, Recipe]]:
             yield name, Path("runs/methods") / f"{short(name)}-{seed}", contender(name, seed, TOKENS[seed], common)
 
 
+def recovery() -> Iterator[tuple[str, Path, Recipe]]:
+    """Row, folder and recipe of every run: those of :func:`packs`, and methods with the first seed; relearning in their audits.
+
+    Of the methods little else is measured: :func:`methods` does.
+    """
+    for pack, folder, recipe in packs():
+        yield pack, folder, _with(recipe, attacks=("relearn",))
+    for name, folder, recipe in methods():
+        if folder.name.endswith("-0") and name in ATTACKED:
+            row = f"{PACKS[0]}, {name}"
+            yield row, Path("runs/recovery") / folder.name, _with(recipe, attacks=("relearn",), samples=0, depth=False)
+
+
+def _with(recipe: Recipe, **settings: Any) -> Recipe:
+    return recipe.model_copy(update={"audit": recipe.audit.model_copy(update=settings)})
+
+
 def audits(runs: Iterator[tuple[str, Path, Recipe]], make: bool, put_away: bool = False) -> dict[str, list[Audit]]:
     """The audits of the runs that are there, by row; the others are made first, or left out. put_away: keep their scores."""
     found: dict[str, list[Audit]] = {}
     for row, folder, recipe in runs:
-        if make and find(folder, recipe) is None:
+        if make and _measured(folder, recipe) is None:
             print(f"== {folder.name}", file=sys.stderr, flush=True)
             try:
-                run_recipe(recipe, folder)
+                _measure(folder, recipe)
             except TrainingError as error:  # some methods do not survive some settings
                 print(f"{folder.name} is left out: {error}", file=sys.stderr, flush=True)
-        if (run := find(folder, recipe)) is not None:
+        if (run := _measured(folder, recipe)) is not None:
             if put_away and run.folder == folder:
                 keep(run)
             found.setdefault(row, []).append(run.audit)
     return found
+
+
+def _measured(folder: Path, recipe: Recipe) -> Run | None:
+    """The run, or what was kept of it, if it was attacked where the recipe says so."""
+    run = find(folder, recipe)
+    return run if run is not None and (attacked(run.audit) or not recipe.audit.attacks) else None
+
+
+def _measure(folder: Path, recipe: Recipe) -> None:
+    if is_run(folder) and find(folder, recipe) is not None:
+        audit(folder, settings=recipe.audit, to=folder)
+    else:
+        run_recipe(recipe, folder)
 
 
 def bases(found: dict[str, list[Audit]]) -> str:
@@ -153,11 +190,14 @@ def _percent(cells: Sequence[Cell], side: int) -> str:
     return f"{fmean(values):.0f}" if values else "–"
 
 
-TABLES = {"packs": packs, "strangers": strangers, "methods": methods, "ablation": ablation}
+TABLES = {"packs": packs, "strangers": strangers, "methods": methods, "ablation": ablation, "recovery": recovery}
 
 
 def show(name: str, found: dict[str, list[Audit]]) -> None:
     """Print a table, and draw its plane into runs/."""
+    if name == "recovery":
+        print(recovery_table(found))
+        return
     together = found | ({"all": [audit for of in found.values() for audit in of]} if name == "packs" else {})
     shown = {row: spread(of) for row, of in together.items()}
     marked = {row: mark(row, of) for row, of in together.items()}

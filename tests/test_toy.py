@@ -84,8 +84,9 @@ def test_every_part_of_the_benchmark_is_measured(
 
 @pytest.fixture(scope="module")
 def made(deep_folder: Path, pack_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    audit = {"attacks": ["relearn"], "relearn_texts": 2, "relearn_steps": 1}
     return run_recipe(
-        complete_recipe({"model": str(deep_folder), "concept": str(pack_folder), **SMALL}),
+        complete_recipe(merge({"model": str(deep_folder), "concept": str(pack_folder), "audit": audit}, SMALL)),
         tmp_path_factory.mktemp("made") / "run",
     )
 
@@ -126,7 +127,7 @@ def test_a_table_is_made_kept_and_printed_again(
 def test_a_table_that_there_is_not_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["pack"], ["packs", "methods"], ["packs", "--prnt"]):
         assert tables.main(arguments) == 2
-        assert capsys.readouterr().err.startswith("tables: expected one of packs, strangers, methods, ablation")
+        assert capsys.readouterr().err.startswith("tables: expected one of packs, strangers, methods, ablation, recovery")
 
 
 def test_the_recipes_of_one_table_differ_in_their_model_alone() -> None:
