@@ -1,6 +1,7 @@
 """What cannot be written is one line that says where, why and what helps; and the work goes on where it was."""
 
 import errno
+import os
 import re
 import resource
 from collections.abc import Iterator
@@ -14,9 +15,21 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from efface import files, training
+from efface.auditing.scores import Measured
 from efface.data.store import Store, folder
 from efface.errors import EffaceError, InputError, RunError, WriteError
-from efface.files import make_folder, why, write_text, writing
+from efface.files import (
+    changed,
+    damaged,
+    make_folder,
+    read_or_drop,
+    require_writable,
+    seal,
+    why,
+    write_json,
+    write_text,
+    writing,
+)
 from efface.runs.pipeline import erase
 from tests.runs.conftest import SMALL
 from tests.runs.conftest import job as job
@@ -95,6 +108,39 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         with pytest.raises(RunError) as caught:
             make_folder(place)
         assert str(place) in str(caught.value)
+
+
+def test_what_a_disk_does_not_give_is_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is dropped that may be whole."""
+    file = tmp_path / "in" / "one.json"
+    make_folder(file.parent)
+    write_json(file, Measured(scores={}, answers=[]))
+    seal(file.parent)
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(Path, "open", away)
+    monkeypatch.setattr(Path, "read_bytes", away)
+    for read in (
+        lambda: damaged(file.parent),
+        lambda: read_or_drop(file, Measured),
+        lambda: changed(file.parent, {"one.json": ""}),
+    ):
+        with pytest.raises(RunError, match=r"cannot be read: Stale file handle; is its disk mounted\?"):
+            read()
+    assert file.exists()
+
+
+def test_a_place_that_cannot_be_written_is_known_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    require_writable(tmp_path / "new" / "folder")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(WriteError, match="is no folder"):
+        require_writable(tmp_path / "file" / "in")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(WriteError, match="is read-only for this user"):
+        require_writable(tmp_path / "new")
 
 
 def test_the_store_goes_without_what_it_cannot_keep(

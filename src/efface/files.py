@@ -30,6 +30,8 @@ HELPS = {
     errno.EFBIG: ("a file in {} would be larger than the system allows", "raise the limit (ulimit -f)"),
     errno.ESTALE: ("the disk of {} is away (a stale handle)", "mount it again"),
 }
+#: of a disk that does not answer
+AWAY = (errno.ESTALE, errno.EIO, errno.ENOTCONN, errno.ETIMEDOUT)
 _Read = TypeVar("_Read", bound=BaseModel)
 
 
@@ -95,6 +97,16 @@ def make_folder(named: Path) -> Path:
     return folder
 
 
+def require_writable(named: Path) -> None:
+    """Raises WriteError where no folder of this name can be made or written into, before any work."""
+    folder = behind_links(named)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise WriteError(f"cannot write {named}: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise WriteError(f"cannot write {named}: {there} is read-only for this user")
+
+
 def behind_links(named: Path) -> Path:
     """The folder itself where a link is named, be it there or not. Raises RunError for a link that leads nowhere."""
     if not named.is_symlink():
@@ -124,7 +136,10 @@ def read_object(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"{path} is not there; expected a finished run folder") from None
     except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}") from None
+        away = error.errno in AWAY
+        raise RunError(f"{path} cannot be read: {error.strerror}{'; is its disk mounted?' if away else ''}") from (
+            error if away else None
+        )
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: Invalid JSON ({error})") from None
     if not isinstance(content, dict):
@@ -139,6 +154,8 @@ def read_or_drop(path: Path, model: type[_Read]) -> _Read | None:
     try:
         return read_json(path, model)
     except RunError as error:
+        if isinstance(error.__cause__, OSError):
+            raise  # it may be whole
         if path.exists():
             drop(path, str(error))
         return None
@@ -160,7 +177,11 @@ def damaged(folder: Path) -> str | None:
     """The first file of a sealed folder that is missing or not what it was; the checksums themselves if they cannot be read."""
     try:
         sums = RootModel[dict[str, str]].model_validate_json((folder / SUMS).read_bytes()).root
-    except (OSError, ValidationError):
+    except OSError as error:
+        if error.errno in AWAY:
+            raise RunError(f"{folder / SUMS} cannot be read: {error.strerror}; is its disk mounted?") from None
+        return SUMS
+    except ValidationError:
         return SUMS
     return changed(folder, sums) if sums else SUMS
 
@@ -182,9 +203,12 @@ def sha256(file: Path) -> str:
 
 
 def _sha256_or_none(file: Path) -> str | None:
+    """None where it is not there or no file. Raises RunError where the disk does not answer: nothing is known of it then."""
     try:
         return sha256(file)
-    except OSError:
+    except OSError as error:
+        if error.errno in AWAY:
+            raise RunError(f"{file} cannot be read: {error.strerror}; is its disk mounted?") from None
         return None
 
 

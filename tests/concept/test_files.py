@@ -91,6 +91,21 @@ def test_links_within_a_pack_and_folders_below_it_are_its_own(tmp_path: Path) ->
     assert within(Path("pack"), "builtin:general/retain.jsonl").is_file()
 
 
+def test_a_pack_in_the_cache_of_the_hub_is_links(tmp_path: Path) -> None:
+    blobs, pack = tmp_path / "datasets--a--b" / "blobs", tmp_path / "datasets--a--b" / "snapshots" / "abc"
+    blobs.mkdir(parents=True)
+    pack.mkdir(parents=True)
+    write_pack(pack)
+    for number, file in enumerate(sorted(pack.iterdir())):
+        file.rename(blobs / str(number))
+        file.symlink_to(Path("../../blobs") / str(number))
+    assert len(Concept.load(str(pack)).forget) == 4
+    (pack / "retain.jsonl").unlink()
+    (pack / "retain.jsonl").symlink_to("/etc/passwd")
+    with pytest.raises(ConceptError, match="outside the pack"):
+        Concept.load(str(pack))
+
+
 def test_a_file_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes(b"x" * 100)

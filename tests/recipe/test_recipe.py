@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -192,6 +193,9 @@ def test_recipe_files(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="not readable YAML") as caught:
             read_recipe(file)
         assert "\n" not in str(caught.value)
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(InputError, match="a device or pipe; expected a recipe file"):
+        read_recipe(tmp_path / "pipe.yaml")
     with pytest.raises(InputError, match="no recipe file"):
         read_recipe(tmp_path / "other.yaml")
 

@@ -132,6 +132,8 @@ def test_an_audit_replaces_no_other(
         assert main([*command, "--samples", "0", "--no-depth"]) == 2
         assert f"{own} holds another audit; name another folder with --to" in capsys.readouterr().err
     assert (own / "audit.json").read_bytes() == before
+    assert main([*adapter, "--to", str(own / "run.json" / "in")]) == 2
+    assert "is no folder" in capsys.readouterr().err
     place = tmp_path / "place"
     for split, code in (("tune", 0), ("tune", 0), ("test", 2)):
         assert main([*adapter, "--to", str(place), "--samples", "0", "--no-depth", "--split", split]) == code

@@ -29,12 +29,17 @@ def within(folder: Path, name: str) -> Path:
     try:
         outside = os.path.isabs(inner) or inner.split(os.sep)[0] == os.pardir
         if not root.is_relative_to(packs_folder()):  # what ships with efface may be linked into place
-            outside = outside or not path.resolve().is_relative_to(root.resolve())
+            outside = outside or not any(path.resolve().is_relative_to(of) for of in _homes(root.resolve()))
     except (OSError, RuntimeError, ValueError):  # links in a circle, a byte that no name holds
         outside = False  # what is wrong with it is said when it is opened
     if outside:
         raise ConceptError(f"{path}: outside the pack; expected a file in {root}, or {{file: …}} for one that lies elsewhere")
     return path
+
+
+def _homes(root: Path) -> list[Path]:
+    """Where a pack's files may lie: its folder, or what the links of a snapshot in the hub's cache lead to."""
+    return [root, root.parent.parent / "blobs"] if root.parent.name == "snapshots" else [root]
 
 
 def open_file(path: Path, most: int = MOST_BYTES) -> BinaryIO:

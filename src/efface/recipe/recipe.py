@@ -80,6 +80,8 @@ class Recipe(RecipeSettings):
 
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read the settings of a YAML file (not yet validated)."""
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path}: a {'folder' if path.is_dir() else 'device or pipe'}; expected a recipe file")
     try:
         settings = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from efface.auditing.pair import Pair, audit_pair
 from efface.auditing.scores import Audit
 from efface.concept.pack import Concept, Split
 from efface.errors import InputError, ModelError, RunError
-from efface.files import make_folder, read_json, write_json
+from efface.files import make_folder, read_json, require_writable, write_json
 from efface.lm.adapters import read_adapter
 from efface.lm.load import Loaded, is_adapter, load, weights_hash
 from efface.lm.states import require_head
@@ -79,9 +79,11 @@ def audit(
 
 
 def _require_place(to: str | Path | None, what: str | Path, concept: Concept, split: Split) -> None:
-    """Raises RunError where the figures would replace those of another run, model, concept or split."""
-    folder = Path(to) if to is not None else None
-    if folder is None or not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
+    """Raises an EffaceError where nothing can be written, or figures of another run, model, concept or split be replaced."""
+    if to is None:
+        return
+    require_writable(folder := Path(to))
+    if not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
         return
     there, whose = read_json(folder / "audit.json", Audit), "adapter" if is_run(what) else "erased"
     of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else for_terminal(what)
