@@ -1,6 +1,7 @@
 """Two answers at once on a screen."""
 
 import io
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -25,7 +26,7 @@ def test_answers_stand_beside_each_other_where_there_is_room(
     said = screen.side_by_side({"base": words("one", "two", EVIL), "erased": words("three")}, lambda: False)
     assert said == {"base": f"one two {EVIL}", "erased": "three"}
     if beside:
-        lines = [line.split() for line in shown.getvalue().splitlines()]
+        lines = [line.split() for line in re.sub(r"\x1b\[[?0-9]*[A-Zhl]", "", shown.getvalue()).splitlines()]
         assert ["one", "two", "red\\x1b[31m", "three"] in lines
         assert any(line[-2:] == ["base", "erased"] for line in lines)
     else:
