@@ -100,8 +100,7 @@ def test_what_a_model_says_is_never_markup(page: Any, monkeypatch: pytest.Monkey
     page.get_by_label("Run").click()
     page.get_by_role("option").last.click()
     page.locator(".talk", has_text="onerror").wait_for()
-    page.get_by_label("Question").fill(EVIL)
-    page.get_by_label("Question").press("Enter")
+    page.locator(".gallery-item", has_text="onerror").click()  # the one prompt of that pack
     page.locator(".talk .erased p span").first.wait_for()
     for name in (".asked", ".base p", ".erased p"):
         assert page.locator(f".talk {name}").text_content() == EVIL
