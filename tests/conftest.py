@@ -7,8 +7,10 @@ with install_import_hook(["efface.targets", "efface.losses"], "beartype.beartype
     import efface.targets  # noqa: F401
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -194,3 +196,16 @@ def corpora_elsewhere(monkeypatch: pytest.MonkeyPatch) -> str:
     text = "a text that is elsewhere"
     monkeypatch.setattr("efface.concept.pack.read_source", lambda *_: ([{"text": text}], ""))
     return text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    binary = shutil.which("chromium") or shutil.which("google-chrome")
+    if binary is None:
+        pytest.skip("no chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield opened
+        opened.close()

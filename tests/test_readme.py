@@ -8,11 +8,13 @@ import pytest
 
 from efface.cli import VERBS
 from efface.cli.audit import Arguments as AuditArguments
+from efface.cli.chat import Arguments as ChatArguments
 from efface.cli.compare import Arguments as CompareArguments
 from efface.cli.erase import EraseArguments
 from efface.cli.gate import Arguments as GateArguments
 from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
+from efface.cli.play import Arguments as PlayArguments
 from efface.cli.prepare import PrepareArguments
 from efface.cli.tune import TuneArguments
 from efface.concept.find import builtin_packs, find_packs
@@ -25,7 +27,7 @@ from tests.runs.conftest import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("architecture", "attacks", "audit", "methods", "recipe", "scale", "concepts", "performance", "results")
+NAMES = ("architecture", "attacks", "audit", "methods", "recipe", "scale", "concepts", "performance", "results", "talk")
 PAGES = "\n".join(
     [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES), (ROOT / "examples/README.md").read_text()]
 )
@@ -42,6 +44,8 @@ PARSED = {
     "audit": AuditArguments,
     "compare": CompareArguments,
     "gate": GateArguments,
+    "chat": ChatArguments,
+    "play": PlayArguments,
     "tune": TuneArguments,
 }
 

@@ -215,7 +215,8 @@ def test_flags_override_the_recipe_file(
     assert (used.preset, used.train.steps, used.train.lr, used.lora.rank, used.erase.eta) == ("paper", 2, 0.01, 2, 500)
     shown = capsys.readouterr().out
     assert "concept, acc_norm" in shown
-    assert "report.html" in shown
+    assert [line.split(":")[0] for line in shown.splitlines()[-4:]] == ["report", "chat", "play", "export"]
+    assert f"\nchat:   efface chat {tmp_path / 'run'}\n" in shown
     assert main(["erase", str(recipe), "extra"]) == 2
 
 

@@ -1,7 +1,5 @@
 """The page as people see it: charts, and headless Chromium."""
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,19 +74,6 @@ def test_a_page_of_an_audit_alone(audit: Audit, tmp_path: Path) -> None:
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert "https://" not in page
     assert "<script>" not in write_comparison({EVIL: dict.fromkeys(("gone", "kept", "fluency"), SPREAD)}, {EVIL: 1}, [EVIL])
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    if binary is None:
-        pytest.skip("no chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def test_the_page_in_a_browser(browser: Any, audit: Audit, tmp_path: Path) -> None:

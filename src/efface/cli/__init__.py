@@ -20,6 +20,8 @@ VERBS = {
     "tune": ("tune", "tune", "search for a recipe on a pack's tune questions"),
     "gate": ("gate", "gate", "exit 1 if a run breaches a limit"),
     "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
+    "chat": ("chat", "chat", "talk to base and erased model in the terminal, or in a pipe"),
+    "play": ("play", "play", "talk to them in the browser"),
     "model fetch": ("model", "fetch", "fetch and convert an embedded model, print its folder"),
     "model path": ("model", "path", "print the folder of a model that was fetched"),
     "cache list": ("cache", "list_entries", "show what the store of targets holds"),

@@ -1,5 +1,6 @@
 """``efface erase MODEL CONCEPT [options]`` and ``efface erase recipe.yaml [options]``."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,4 +38,8 @@ def erase(args: Sequence[str]) -> None:
     if not is_main():
         return
     print_audit(run.audit, f"{recipe.concept} erased from {recipe.model}")
-    say(f"{run.folder / 'report.html'}")
+    folder = shlex.quote(str(run.folder))
+    say(f"report: {run.folder / 'report.html'}")
+    say(f"chat:   efface chat {folder}")
+    say(f"play:   efface play {folder}")
+    say(f"export: efface export {folder} --to {shlex.quote(f'{run.folder}-merged')}")

@@ -1,6 +1,5 @@
 """``efface generate RUN PROMPT``: base and erased, side by side; ``efface generate MODEL CONCEPT PROMPT``: guidance only."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,9 +7,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from efface.cli.guidance import ETA, MIN_P, check_guidance
 from efface.cli.parse import parse
 from efface.errors import InputError, first_line, shortened
-from efface.recipe.settings import MAX_SEED
 from efface.recipe.yaml import load_yaml
 from efface.runs.folder import is_run
 from efface.shown import for_terminal
@@ -46,12 +45,7 @@ def generate(args: Sequence[str]) -> None:
         raise InputError("generate: expected RUN PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
     if len(given.words) == 2 and (given.eta is not None or given.guide_min_p is not None):
         raise InputError("generate: --eta and --guide-min-p go with MODEL CONCEPT PROMPT, not with a run")
-    if not 0 <= (given.eta or 0) < math.inf:
-        raise InputError(f"generate: --eta: expected a number from 0 on, got {given.eta}")
-    if not 0 <= given.seed <= MAX_SEED:
-        raise InputError(f"generate: --seed: expected a number from 0 to {MAX_SEED}, got {given.seed}")
-    if not 0 <= (given.guide_min_p or 0) < 1:
-        raise InputError(f"generate: --guide-min-p: expected a number from 0 up to 1, got {given.guide_min_p}")
+    check_guidance("generate", given)
     from rich.console import Console
     from rich.text import Text
 
@@ -119,8 +113,8 @@ def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
     name, pack, prompt = given.words
     concept = Concept.load(pack)
     loaded = load(name, dtype="float32")  # what a tilt is computed in
-    eta = 3.0 if given.eta is None else given.eta
-    min_p = 0.02 if given.guide_min_p is None else given.guide_min_p
+    eta = ETA if given.eta is None else given.eta
+    min_p = MIN_P if given.guide_min_p is None else given.guide_min_p
     tilt = ErasedLogits.for_concept(loaded.model, loaded.tokenizer, concept, seed=given.seed, eta=eta, min_p=min_p)
     _require_room(loaded, given, options, max(len(ids) for pair in tilt.personas for ids in pair))
     return {

@@ -9,6 +9,7 @@ from efface.auditing.scores import Answer
 from efface.auditing.subject import Subject
 from efface.data.batches import places, right_pad
 from efface.data.text import Text
+from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt
 from efface.lm.layers import bare, with_room
 from efface.lm.states import output_head, output_states
@@ -31,12 +32,21 @@ def shade(erased: Subject, answers: Sequence[Answer]) -> list[Answer]:
     """
     if not erased.tokenizer.is_fast:
         return list(answers)
-    return [answer.model_copy(update={"pieces": _pieces(erased, answer)}) for answer in answers]
+    prompts = [chat_prompt(erased.tokenizer, answer.prompt) for answer in answers]
+    return [
+        answer.model_copy(update={"pieces": pieces(erased, context, answer.text)})
+        for answer, context in zip(answers, prompts, strict=True)
+    ]
 
 
-def _pieces(erased: Subject, answer: Answer) -> tuple[tuple[str, float], ...]:
-    encoded = erased.tokenizer(answer.text, add_special_tokens=False, return_offsets_mapping=True)
-    context, spans = chat_prompt(erased.tokenizer, answer.prompt), encoded["offset_mapping"]
+@torch.no_grad()
+def pieces(erased: Subject, context: Ids, said: str) -> tuple[tuple[str, float], ...]:
+    """What was said behind a context, in pieces as in :func:`shade`; nothing where the model has no room for it.
+
+    Expects a tokenizer that says where its tokens stand.
+    """
+    encoded = erased.tokenizer(said, add_special_tokens=False, return_offsets_mapping=True)
+    spans = encoded["offset_mapping"]
     ids = with_room(erased.model, len(context), list(encoded["input_ids"]))  # more than were said, for broken characters
     if not ids:
         return ()
@@ -50,11 +60,11 @@ def _pieces(erased: Subject, answer: Answer) -> tuple[tuple[str, float], ...]:
     after = distribution(erased.model)
     with erased.base() as base:
         distance = 0.5 * (distribution(base) - after).abs().sum(-1)
-    pieces, done = list[tuple[str, float]](), 0
+    found, done = list[tuple[str, float]](), 0
     for (_, end), value in zip(spans, distance.tolist(), strict=False):
         if end > done:  # several tokens may make up one character
-            pieces.append((answer.text[done:end], round(value, 4)))
+            found.append((said[done:end], round(value, 4)))
             done = end
-    if done < len(answer.text):
-        pieces.append((answer.text[done:], 0.0))
-    return tuple(pieces)
+    if done < len(said):
+        found.append((said[done:], 0.0))
+    return tuple(found)
