@@ -211,7 +211,7 @@ class _Job:
             write_merged(merged, self.partial, dtype)
             return
         write_gguf(merged, self.partial / MODEL, self.wanted.kind)
-        require_same(self.run, self.concept, self.partial / MODEL, self.wanted.kind)
+        require_same(merged, self.record.recipe, self.concept, self.partial / MODEL, self.wanted.kind)
 
     def _require_disk(self, needed: int) -> None:
         free = shutil.disk_usage(self.partial).free

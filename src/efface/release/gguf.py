@@ -55,7 +55,7 @@ class Names:
     config: PretrainedConfig
 
     def __post_init__(self) -> None:
-        kind, rope = self.config.model_type, (self.config.rope_parameters or {}).get("rope_type", "default")
+        kind, rope = self.config.model_type, (getattr(self.config, "rope_parameters", None) or {}).get("rope_type", "default")
         if kind not in ARCHITECTURES:
             raise ModelError(f"GGUF: no way to write a model of kind {kind}; expected {', '.join(ARCHITECTURES)}")
         if rope != "default":
@@ -107,11 +107,13 @@ def write_gguf(merged: Merged, file: Path, kind: str) -> None:
         writer.add_quantization_version(GGML_QUANT_VERSION)
         add_vocabulary(writer, tokenizer(base), base.config.vocab_size, file.parent)
         called = {name: names(name) for name in merged.names}
-        kinds = {name: _kind(called[name], base.tensors[name].shape, GGMLQuantizationType[kind]) for name in merged.names}
+        kinds = {name: kind_of(called[name], base.tensors[name].shape, GGMLQuantizationType[kind]) for name in merged.names}
         for name, of in kinds.items():
             _announce(writer, called[name], base.tensors[name].shape, of)
         with writing(file):
-            _write_head(writer)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_ti_data_to_file()
             for name, of in track(list(kinds.items()), "tensors"):
                 tensor = merged.tensor(name, torch.float32)
                 writer.write_tensor_data(quantize(ordered(tensor, names.heads(called[name])).contiguous().numpy(), of))
@@ -134,7 +136,7 @@ def _add_settings(writer: GGUFWriter, config: PretrainedConfig) -> None:
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
 
 
-def _kind(name: str, shape: tuple[int, ...], wanted: GGMLQuantizationType) -> GGMLQuantizationType:
+def kind_of(name: str, shape: tuple[int, ...], wanted: GGMLQuantizationType) -> GGMLQuantizationType:
     """How one tensor is stored: vectors whole, the ends of the model in 8 bits at least, rows that no block fits in 16."""
     if len(shape) < 2:
         return GGMLQuantizationType.F32
@@ -158,12 +160,6 @@ def _announce(writer: GGUFWriter, name: str, shape: tuple[int, ...], kind: GGMLQ
     writer.add_tensor_info(name, stored, dtype, int(np.prod(stored)) * dtype.itemsize, raw_dtype=kind)
 
 
-def _write_head(writer: GGUFWriter) -> None:
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_ti_data_to_file()
-
-
 def write_lora(base: Base, changes: dict[str, Update], file: Path) -> None:
     """Write an adapter for llama.cpp, which puts it on the base's GGUF. Raises ModelError for anything but LoRA."""
     names, tensors = Names(base.config), dict(lora_tensors(Names(base.config), changes))
@@ -175,7 +171,8 @@ def write_lora(base: Base, changes: dict[str, Update], file: Path) -> None:
         for name, tensor in tensors.items():
             writer.add_tensor(name, tensor.contiguous().numpy())
         with writing(file):
-            _write_head(writer)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
 
 

@@ -4,17 +4,17 @@ import math
 from pathlib import Path
 
 import torch
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize, quantize
 from torch import nn
 
 from efface.concept.pack import Concept
 from efface.errors import ModelError
-from efface.lm.adapters import read_adapter
 from efface.lm.chat import chat_prompt
-from efface.lm.load import load
-from efface.release.gguf import Names, lora_tensors
-from efface.release.weights import Base, Update
-from efface.runs.run import Run
+from efface.lm.load import Loaded, load
+from efface.recipe.recipe import Recipe
+from efface.release.gguf import Names, kind_of, lora_tensors
+from efface.release.weights import Base, Merged, Update
 
 PROMPTS = 10
 PLAIN = (
@@ -29,8 +29,8 @@ PLAIN = (
     "Who was the first man on the Moon?",
     "Give me a word that rhymes with day.",
 )
-#: how far the logits may be from those of the merged weights, of their spread; more is another model, not rounding
-TOLERANCE = {"F32": 0.002, "F16": 0.02, "BF16": 0.1, "Q8_0": 0.15, "Q5_1": 0.6, "Q5_0": 0.6, "Q4_1": 0.8, "Q4_0": 0.8}
+#: how far the logits may be from those of the merged weights, rounded alike, of their spread: what the order of sums does
+TOLERANCE = 0.02
 
 
 @torch.no_grad()
@@ -46,18 +46,24 @@ def apart(one: nn.Module, other: nn.Module, prompts: list[list[int]]) -> float:
     return math.sqrt(gap / spread)
 
 
-def require_same(run: Run, concept: Concept, file: Path, kind: str) -> None:
-    """Raises ModelError where a GGUF file says something else than the run's erased model, beyond its rounding."""
-    recipe = run.record.recipe
-    base = load(recipe.model, revision=recipe.revision, dtype="float32")
-    erased, there = read_adapter(base, run.folder / "adapter"), load(str(file), dtype="float32")
+def require_same(merged: Merged, recipe: Recipe, concept: Concept, file: Path, kind: str) -> None:
+    """Raises ModelError where a GGUF file says something else than the merged weights that went into it, rounded as it rounds."""
+    expected, there = _rounded(merged, recipe, kind), load(str(file), dtype="float32")
     asked = [*concept.manifest.prompts, *PLAIN][:PROMPTS]
-    found = apart(there.model, erased, [chat_prompt(base.tokenizer, text) for text in asked])
-    if not found <= TOLERANCE[kind]:
-        raise ModelError(
-            f"the {kind} file, read again, is {found:.2g} of the logits' spread away from the run's model; "
-            f"expected {TOLERANCE[kind]} at most"
-        )
+    found = apart(there.model, expected.model, [chat_prompt(expected.tokenizer, text) for text in asked])
+    if not found <= TOLERANCE:
+        raise ModelError(f"the {kind} file, read again, is another model: its logits are {found:.2g} of their spread away")
+
+
+def _rounded(merged: Merged, recipe: Recipe, kind: str) -> Loaded:
+    """The merged weights after a round trip through the kind of their tensors, in transformers' own model."""
+    expected, names = load(recipe.model, revision=recipe.revision, dtype="float32"), Names(merged.base.config)
+    for name in merged.names:
+        tensor = merged.tensor(name, torch.float32)
+        of = kind_of(names(name), tuple(tensor.shape), GGMLQuantizationType[kind])
+        rounded = torch.from_numpy(dequantize(quantize(tensor.numpy(), of), of)).view(tensor.shape)
+        expected.model.get_parameter(name).data.copy_(rounded)
+    return expected
 
 
 def require_same_lora(base: Base, changes: dict[str, Update], file: Path) -> None:
