@@ -10,6 +10,7 @@ from efface.cli import VERBS
 from efface.cli.audit import Arguments as AuditArguments
 from efface.cli.compare import Arguments as CompareArguments
 from efface.cli.erase import EraseArguments
+from efface.cli.export import Arguments as ExportArguments
 from efface.cli.gate import Arguments as GateArguments
 from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
@@ -25,7 +26,7 @@ from tests.runs.conftest import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("architecture", "attacks", "audit", "methods", "recipe", "scale", "concepts", "performance", "results")
+NAMES = ("architecture", "attacks", "audit", "methods", "recipe", "scale", "concepts", "performance", "release", "results")
 PAGES = "\n".join(
     [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES), (ROOT / "examples/README.md").read_text()]
 )
@@ -41,6 +42,7 @@ PARSED = {
     "prepare": PrepareArguments,
     "audit": AuditArguments,
     "compare": CompareArguments,
+    "export": ExportArguments,
     "gate": GateArguments,
     "tune": TuneArguments,
 }

@@ -28,7 +28,7 @@ from efface.release.identity import require_base
 from efface.release.merged import write_merged
 from efface.release.readback import require_same, require_same_lora
 from efface.release.weights import Base, Merged, Update, base_files, updates
-from efface.report.card import PLACEHOLDER, Shipped, base_name, hub_id, license_in, portable
+from efface.report.card import PLACEHOLDER, Shipped, base_name, hub_id, license_in, placeless, portable
 from efface.report.page import write_report
 from efface.runs.folder import alone, is_run, swap
 from efface.runs.run import Run
@@ -220,8 +220,11 @@ class _Job:
 
     def describe(self, base: Base, audit: Audit | None) -> None:
         """Figures, page, card, and the record of the export."""
+        base_is, record = base_name(self.record, self.hub), placeless(self.record, self.hub)
+        figures = audit or self.run.audit
+        figures = figures.model_copy(update={"models": {**figures.models, "base": base_is}})
         if audit is not None:
-            write_json(self.partial / "audit.json", audit)
+            write_json(self.partial / "audit.json", figures)
         shipped = Shipped(
             format=self.wanted.format,
             precision=self.wanted.quantise or (self.wanted.precision if self.whole else None),
@@ -229,14 +232,14 @@ class _Job:
             hub=self.hub,
             license=license_in(base.card),
         )
-        write_report(self.partial, audit or self.run.audit, self.record, shipped)
+        write_report(self.partial, figures, record, shipped)
         write_json(
             self.partial / RECORD,
             Export(
                 format=self.wanted.format,
                 dtype=None if self.wanted.quantise or not self.whole else self.wanted.precision,
                 quantise=self.wanted.quantise,
-                base=base_name(self.record, self.hub),
+                base=base_is,
                 hashes=self.record.hashes,
                 versions={
                     "python": platform.python_version(),

@@ -104,11 +104,20 @@ def license_in(file: Path | None) -> dict[str, Any]:
 
 def portable(record: RunRecord, hub: str | None) -> dict[str, Any]:
     """The recipe's settings that differ from its preset, with no path or address of the machine it ran on."""
-    recipe = record.recipe
-    names = {"model": base_name(record, hub), "concept": concept_names(recipe.concept)}
+    recipe, names = record.recipe, _names(record, hub)
     usual = resolve({**names, "preset": recipe.preset}).model_dump(mode="json")
     taken = harmless(recipe.model_dump(mode="json"))[0]
     return {"preset": recipe.preset, **_differences(taken, usual), "method": Path(recipe.method).name, **names}
+
+
+def placeless(record: RunRecord, hub: str | None) -> RunRecord:
+    """The record with names for model and pack in place of where they were."""
+    return record.model_copy(update={"recipe": record.recipe.model_copy(update=_names(record, hub))})
+
+
+def _names(record: RunRecord, hub: str | None) -> dict[str, str]:
+    concept = record.recipe.concept
+    return {"model": base_name(record, hub), "concept": concept if language(concept) else concept_names(concept)}
 
 
 def _differences(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
