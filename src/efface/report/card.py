@@ -14,7 +14,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from efface.auditing.scores import Audit
 from efface.concept.find import concept_names, language
-from efface.recipe.foreign import harmless
+from efface.recipe.foreign import harmless, harmless_audit
 from efface.recipe.record import RunRecord
 from efface.recipe.resolve import resolve
 from efface.report.intervals import Interval
@@ -105,14 +105,16 @@ def license_in(file: Path | None) -> dict[str, Any]:
 def portable(record: RunRecord, hub: str | None) -> dict[str, Any]:
     """The recipe's settings that differ from its preset, with no path or address of the machine it ran on."""
     recipe, names = record.recipe, _names(record, hub)
-    usual = resolve({**names, "preset": recipe.preset}).model_dump(mode="json")
+    usual = resolve({"model": "-", "concept": "-", "preset": recipe.preset}).model_dump(mode="json")
     taken = harmless(recipe.model_dump(mode="json"))[0]
     return {"preset": recipe.preset, **_differences(taken, usual), "method": Path(recipe.method).name, **names}
 
 
 def placeless(record: RunRecord, hub: str | None) -> RunRecord:
-    """The record with names for model and pack in place of where they were."""
-    return record.model_copy(update={"recipe": record.recipe.model_copy(update=_names(record, hub))})
+    """The record with names for model, pack and method in place of where they were, and without what would reach beyond."""
+    audit, method = harmless_audit(record.recipe)[0], Path(record.recipe.method).name
+    recipe = record.recipe.model_copy(update={**_names(record, hub), "method": method, "audit": audit})
+    return record.model_copy(update={"recipe": recipe})
 
 
 def _names(record: RunRecord, hub: str | None) -> dict[str, str]:
