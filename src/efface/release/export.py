@@ -21,6 +21,7 @@ from efface.concept.pack import Concept
 from efface.errors import InputError, RunError
 from efface.files import behind_links, checksums, make_folder, write_json, writing
 from efface.lm.adapters import ADAPTER, name_base
+from efface.processes import require_one_process
 from efface.recipe.record import RunRecord
 from efface.release.check import measured
 from efface.release.gguf import KINDS, require_writable, write_gguf, write_lora
@@ -103,6 +104,7 @@ def export(
     check: measure what ships with the run's questions, bfloat16, 8 and 4 bits included, into ``audit.json``. Returns the folder.
     Raises an EffaceError in one line; then nothing is left of it.
     """
+    require_one_process("export")
     wanted = Wanted(format, dtype, quantise)
     if not is_run(run):
         raise RunError(f"{run} is no finished run folder; expected one with a run.json")
