@@ -11,6 +11,7 @@ from efface.cli.audit import Arguments as AuditArguments
 from efface.cli.chat import Arguments as ChatArguments
 from efface.cli.compare import Arguments as CompareArguments
 from efface.cli.erase import EraseArguments
+from efface.cli.export import Arguments as ExportArguments
 from efface.cli.gate import Arguments as GateArguments
 from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
@@ -27,7 +28,19 @@ from tests.runs.conftest import run as run
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-NAMES = ("architecture", "attacks", "audit", "methods", "recipe", "scale", "concepts", "performance", "results", "talk")
+NAMES = (
+    "architecture",
+    "attacks",
+    "audit",
+    "methods",
+    "recipe",
+    "scale",
+    "concepts",
+    "performance",
+    "release",
+    "results",
+    "talk",
+)
 PAGES = "\n".join(
     [README, *((ROOT / "docs" / f"{name}.md").read_text() for name in NAMES), (ROOT / "examples/README.md").read_text()]
 )
@@ -43,6 +56,7 @@ PARSED = {
     "prepare": PrepareArguments,
     "audit": AuditArguments,
     "compare": CompareArguments,
+    "export": ExportArguments,
     "gate": GateArguments,
     "chat": ChatArguments,
     "play": PlayArguments,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from efface.errors import EffaceError as EffaceError
     from efface.recipe.recipe import Recipe as Recipe
     from efface.recipe.record import RunRecord as RunRecord
+    from efface.release.export import export as export
     from efface.runs.audit import audit as audit
     from efface.runs.pipeline import erase as erase
     from efface.runs.pipeline import prepare as prepare
@@ -28,6 +29,7 @@ _HOME = {
     "RunRecord": "recipe.record",
     "audit": "runs.audit",
     "erase": "runs.pipeline",
+    "export": "release.export",
     "prepare": "runs.pipeline",
 }
 __all__ = sorted(_HOME)

@@ -92,8 +92,8 @@ def test_a_run_without_figures_has_a_card(tmp_path: Path) -> None:
 def test_what_others_wrote_is_no_markup_in_a_card(tmp_path: Path) -> None:
     card = write(tmp_path, None, audit(EVIL, EVIL), record())
     page = MarkdownIt("commonmark").enable("table").render(card.text)
-    assert not any(f"<{tag}" in page for tag in ("img", "a ", "hr", "h2"))
-    assert page.count("<h1>") == 1
+    assert not any(f"<{tag}" in page for tag in ("img", "a ", "hr"))
+    assert (page.count("<h1>"), page.count("<h2>")) == (1, 4)
     table = card.text.split("|---|---|---|---|---|\n")[1].split("\n\n")[0].splitlines()
     assert page.split("</table>")[0].count("<td>") == 5 * len(table)
     assert "\x1b" not in card.text

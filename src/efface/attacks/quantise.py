@@ -4,7 +4,9 @@ An erasure moves each weight by little. Where that is less than half a step of t
 the base would have been put, and what it knew is there again.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,10 +22,15 @@ from efface.shown import complain
 GRIDS: dict[str, tuple[int, int | None]] = {"int8": (8, None), "int4": (4, 64)}
 
 
-@torch.no_grad()
 def quantise(subject: Subject, measure: Measure) -> None:
     """``int8``, ``int4``: a copy, adapter merged, with the linear modules of all decoder layers rounded to the grid."""
-    for variant, (bits, group) in GRIDS.items():
+    rounded(subject, measure, {variant: partial(round_trip, bits=bits, group=group) for variant, (bits, group) in GRIDS.items()})
+
+
+@torch.no_grad()
+def rounded(subject: Subject, measure: Measure, roundings: Mapping[str, Callable[[Tensor], Tensor]]) -> None:
+    """Measure a copy for each rounding of the weights ``[out, in]`` of all linear modules; for none if they are in few bits."""
+    for variant, rounding in roundings.items():
         released = release(subject.model)
         modules = [released.get_submodule(name) for name in linear_modules(released)]
         if not all(module.weight.is_floating_point() for module in modules):  # type: ignore[operator]
@@ -31,7 +38,7 @@ def quantise(subject: Subject, measure: Measure) -> None:
             return
         for module in modules:
             rows: Tensor = module.weight.T if isinstance(module, Conv1D) else module.weight  # type: ignore[assignment]
-            rows.copy_(round_trip(rows, bits, group))
+            rows.copy_(rounding(rows))
         measure(Attacked(replace(subject, model=released, other_base=None), variant))
 
 

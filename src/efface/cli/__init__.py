@@ -19,6 +19,7 @@ VERBS = {
     "compare": ("compare", "compare", "runs or methods side by side: erased against kept"),
     "tune": ("tune", "tune", "search for a recipe on a pack's tune questions"),
     "gate": ("gate", "gate", "exit 1 if a run breaches a limit"),
+    "export": ("export", "export", "write a run as weights that other programs load, and measure what ships"),
     "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
     "chat": ("chat", "chat", "talk to base and erased model in the terminal, or in a pipe"),
     "play": ("play", "play", "talk to them in the browser"),

@@ -23,7 +23,7 @@ LIMITS = {judged.limit: name for name, judged in JUDGED.items() if judged.limit}
 @dataclass(frozen=True)
 class _Run:
     run: tyro.conf.Positional[Path]
-    """A run folder, or a folder that 'efface audit' wrote."""
+    """A run folder, or a folder that 'efface audit' or 'efface export' wrote."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from efface.auditing.scores import Audit, Said
 from efface.files import write_text
 from efface.recipe.record import RunRecord
 from efface.report import charts, forms
-from efface.report.card import base_name, card, hub_id
+from efface.report.card import Shipped, as_yaml, base_name, card, hub_id, portable
 from efface.report.recovery import attack_rows
 from efface.report.table import Spread, figure, rows, share, show, significance
 from efface.report.verdict import recovered, verdict
@@ -32,8 +32,8 @@ def environment() -> Environment:
     return made
 
 
-def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) -> None:
-    """Write ``report.html`` and, for a run, the model card ``README.md`` into a folder."""
+def write_report(folder: Path, audit: Audit, record: RunRecord | None = None, shipped: Shipped | None = None) -> None:
+    """Write ``report.html`` and, for a run or what ships of one, the model card ``README.md`` into a folder."""
     base = record.recipe.model if record else audit.models.get("base", "its base")
     values = {
         "record": record,
@@ -62,9 +62,10 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None) ->
     templates = environment()
     write_text(folder / "report.html", templates.get_template("report.html.j2").render(values))
     if record:
-        hub = hub_id(folder / "adapter")
-        body = templates.get_template("card.md.j2").render({**values, "base": base_name(record, hub), "hub": hub})
-        write_text(folder / "README.md", f"{card(audit, record, hub, body)}\n")
+        hub = shipped.hub if shipped else hub_id(folder / "adapter")
+        more = {"base": base_name(record, hub), "hub": hub, "shipped": shipped, "settings": as_yaml(portable(record, hub))}
+        body = templates.get_template("card.md.j2").render({**values, **more})
+        write_text(folder / "README.md", f"{card(audit, record, hub, body, shipped)}\n")
 
 
 def telling(audit: Audit) -> dict[str, list[tuple[Said, Said]]]:

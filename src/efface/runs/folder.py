@@ -128,6 +128,11 @@ def finish(place: Place) -> None:
             (partial / name).replace(folder / name)
         partial.rmdir()
         return
+    swap(partial, folder)
+
+
+def swap(partial: Path, folder: Path) -> None:
+    """Give a folder its name in one step, in the place of what has it now."""
     old = folder.with_name(f".{folder.name}.replaced")
     if folder.exists():  # removed bit by bit, it would look like no run
         shutil.rmtree(old, ignore_errors=True)

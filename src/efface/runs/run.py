@@ -31,6 +31,11 @@ class Run:
         """What was measured on base and erased model."""
         return read_json(self.folder / "audit.json", Audit)
 
+    def damaged(self) -> str | None:
+        """The first file of the adapter that is there and is not what the record says."""
+        bad = changed(self.folder, self.record.files)
+        return bad if bad and (self.folder / bad).exists() else None
+
     def load(self, *, trust_remote_code: bool = False) -> Loaded:
         """The base model with this run's adapter on it; parameters and errors as in :meth:`load_hashed`."""
         return self.load_hashed(trust_remote_code=trust_remote_code)[0]
@@ -47,7 +52,7 @@ class Run:
             record.hashes,
             f"{self.folder}: its adapter is not the one whose hash is in run.json",
         )
-        if (bad := changed(self.folder, record.files)) and (self.folder / bad).exists():
+        if bad := self.damaged():
             raise RunError(f"{other} ({bad})")
         recipe = recipe.model_copy(update={"trust_remote_code": trust_remote_code})
         loaded = load_model(recipe)
