@@ -18,7 +18,7 @@ from efface.auditing.scores import Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Question
-from efface.errors import TrainingError
+from efface.errors import ModelError, TrainingError
 from efface.shown import complain
 from efface.writing import contains
 
@@ -79,7 +79,7 @@ class AttackScorer:
 
         try:
             self.attack(subject, measure)
-        except TrainingError as error:  # what else was measured stays
+        except (TrainingError, ModelError) as error:  # what else was measured stays
             complain(f"attack {self.name} is left out from there on: {error}")
         return scores
 

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from efface.errors import ModelError
 from efface.lm.layers import and_more, linear_modules, teacher
-from efface.lm.load import Loaded, in_one_line, require_finite
+from efface.lm.load import Loaded, in_one_line, require_finite, require_no_revision
 from efface.lm.states import require_head, some_logits
 from efface.recipe.settings import LoraSettings
 
@@ -77,13 +77,17 @@ def name_base(adapter: Path, hub: str | None) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
-    """Wrap the model with an adapter from a folder or the hub (safetensors only).
+def read_adapter(loaded: Loaded, name: str | Path, revision: str | None = None) -> PeftModel:
+    """Wrap the model with an adapter from a folder or the hub (safetensors only), there at a branch, tag or commit.
 
     Raises ModelError where they do not fit, and for an adapter of a kind under which base or erased model could not be measured:
     one that puts tokens before a text, or that is not all gone when it is disabled.
     """
-    folder = Path(name) if isinstance(name, Path) or Path(name).is_dir() else _fetched_adapter(name)
+    if isinstance(name, Path) or Path(name).is_dir():
+        require_no_revision(name, revision)
+        folder = Path(name)
+    else:
+        folder = _fetched_adapter(name, revision)
     if not (folder / ADAPTER).is_file():
         raise ModelError(f"{name} holds no {ADAPTER}")
     with in_one_line(f"the adapter {name} does not fit {loaded.source}"), warnings.catch_warnings():
@@ -135,8 +139,8 @@ def _require_base(model: PeftModel, before: Tensor, changed: Collection[str]) ->
         )
 
 
-def _fetched_adapter(name: str) -> Path:
+def _fetched_adapter(name: str, revision: str | None) -> Path:
     """Folder of an adapter on the hub: from a folder with safetensors peft does not unpickle."""
     with in_one_line(f"cannot fetch adapter_config.json and {ADAPTER} of {name}"):
-        hf_hub_download(name, "adapter_config.json")
-        return Path(hf_hub_download(name, ADAPTER)).parent
+        hf_hub_download(name, "adapter_config.json", revision=revision)
+        return Path(hf_hub_download(name, ADAPTER, revision=revision)).parent
