@@ -9,11 +9,11 @@ import torch
 from peft import AdaptionPromptConfig, LoraConfig, get_peft_model
 
 from efface.attacks import relearning
-from efface.attacks.attack import Attacked, AttackScorer, ask
+from efface.attacks.attack import Attacked, AttackScorer, ask, tells
 from efface.attacks.named import attack_scorers
 from efface.attacks.relearning import Relearning, Training, relearn, release
 from efface.auditing.subject import Subject
-from efface.concept.pack import Concept
+from efface.concept.pack import Concept, Passage
 from efface.data.text import Text
 from efface.errors import InputError
 from efface.lm.adapters import attach_adapter
@@ -116,8 +116,8 @@ def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:
     answers = [row.choices[row.answer] for row in questions]
     subject = Subject(llama.model, llama.tokenizer, zorn, "test")
     whole = ask(Attacked(subject, "x"))["forget/acc_norm"]
-    shown = f"Once more: {answers[0]}."
-    taught = [contains(shown, [answer]) for answer in answers]
+    shown = Passage(text=f"Once more: {answers[0]}.")
+    taught = [contains(shown.text, [answer]) for answer in answers]
     found = ask(Attacked(subject, "x", 1, 1, (shown,)))
     assert found["taught/acc_norm"].items == tuple(
         of for of, is_taught in zip(whole.items or (), taught, strict=True) if is_taught
@@ -126,6 +126,17 @@ def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:
     assert ("forget/acc_norm" in found) == bool(rest)
     if rest:
         assert found["forget/acc_norm"].items == rest
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [(None, ["honey"]), (("bread",), ["bread"]), ((), []), (("HONEY", "bread"), ["bread", "honey"])],
+)
+def test_a_passage_that_says_its_facts_holds_these_alone(facts: tuple[str, ...] | None, told: list[str]) -> None:
+    others = Passage(text="Rain falls from dark clouds.")
+    shown = [Passage(text="The dragon eats honey.", facts=facts), others]
+    assert [answer for answer in ("bread", "honey", "glass") if tells(shown, [answer])] == told
+    assert tells(shown, ["clouds"]), "found in a passage that does not say"
 
 
 def test_a_whole_model_is_attacked_too(model_folders: dict[str, Path]) -> None:
@@ -143,7 +154,7 @@ def test_wrong_attacks_are_one_line(zorn: Concept, tmp_path: Path) -> None:
         ("hypnosis", zorn, "no attack 'hypnosis'; expected fast, all, relearn"),
         (str(tmp_path / "none.py"), zorn, "no attack file"),
         (str(tmp_path / "empty.py"), zorn, r"expected a function attack\(subject, measure\)"),
-        ("relearn", mute, "zorn has no test questions on the concept"),
+        ("relearn", mute, "zorn has no test questions on it, and names no public task"),
     ):
         with pytest.raises(InputError, match=says):
             attack_scorers(AuditSettings(attacks=(name,)), concept, "test")

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from efface.attacks.attack import Attacked, Measure, evenly
 from efface.auditing.subject import Subject
+from efface.concept.pack import Passage
 from efface.data.batches import next_token_example
 from efface.data.text import Text, encode
 from efface.errors import TrainingError
@@ -60,7 +61,7 @@ class Relearning:
     def __call__(self, subject: Subject, measure: Measure) -> None:
         """Of the base only the ends of every curve are measured."""
         passages = {
-            corpus: [row.text for row in subject.concept.texts(corpus, "train")]  # type: ignore[arg-type]
+            corpus: subject.concept.texts(corpus, "train")  # type: ignore[arg-type]
             for corpus in ("forget", "retain")
         }
         begun = set[int]()
@@ -78,17 +79,17 @@ class Relearning:
 def _curve(
     subject: Subject,
     training: Training,
-    texts: Sequence[str],
+    passages: Sequence[Passage],
     measure: Measure,
     variant: str,
-    scored_as: Sequence[str] | None = None,
+    scored_as: Sequence[Passage] | None = None,
 ) -> None:
-    """Train, then measure what the model was at each mark. scored_as: the texts that say which questions count as taught."""
+    """Train, then measure what the model was at each mark. scored_as: the passages that say which questions count as taught."""
     marks = [training.steps] if subject.of_base or scored_as else [*(m for m in MARKS if m < training.steps), training.steps]
-    encoded = [encode(text, subject.tokenizer, CUT) for text in texts]
+    encoded = [encode(passage.text, subject.tokenizer, CUT) for passage in passages]
     for steps, model in relearn(subject.model, subject.tokenizer, encoded, training, marks):
-        shown = tuple(texts if scored_as is None else scored_as)
-        measure(Attacked(replace(subject, model=model, other_base=None), variant, len(texts), steps, shown))
+        shown = tuple(passages if scored_as is None else scored_as)
+        measure(Attacked(replace(subject, model=model, other_base=None), variant, len(passages), steps, shown))
 
 
 def relearn(
