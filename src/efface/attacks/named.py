@@ -19,14 +19,16 @@ from efface.recipe.settings import AuditSettings
 
 
 def _relearn(settings: AuditSettings) -> Attack:
-    return Relearning((Training(settings.relearn_texts, settings.relearn_steps, settings.relearn_lr),))
+    first = Training(settings.relearn_texts, settings.relearn_steps, settings.relearn_lr)
+    return Relearning((first,), seeds=settings.relearn_seeds)
 
 
 def _relearn_all(settings: AuditSettings) -> Attack:
     """A smaller rate, full weights, more passages and steps; what ``relearn`` measures is not measured again."""
     texts, steps = settings.relearn_texts, settings.relearn_steps
     low_rank = (Training(texts, steps, 2e-4), Training(50, 50, 1e-3), Training(50, 50, 2e-4))
-    return Relearning((*low_rank, *(Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))), control=False)
+    whole = (Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))
+    return Relearning((*low_rank, *whole), control=False, seeds=settings.relearn_seeds)
 
 
 #: each costs as much as quantising; ``prompts_all`` has the others
@@ -64,7 +66,10 @@ def attack_scorers(settings: AuditSettings, concept: Concept, split: Split) -> t
 
 
 #: settings that decide what an attack finds, by its name
-DECIDES = {name: {"relearn_texts", "relearn_steps", "relearn_lr"} for name in ("relearn", "relearn_all")}
+DECIDES = {
+    "relearn": {"relearn_texts", "relearn_steps", "relearn_lr", "relearn_seeds"},
+    "relearn_all": {"relearn_texts", "relearn_steps", "relearn_seeds"},
+}
 
 
 def _scorer(name: str, settings: AuditSettings) -> AttackScorer:

@@ -4,6 +4,7 @@ An erasure moves each weight by little. Where that is less than half a step of t
 the base would have been put, and what it knew is there again.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -16,14 +17,37 @@ from efface.auditing.subject import Subject
 from efface.lm.layers import linear_modules
 from efface.shown import complain
 
-#: bits, and how many weights of a row share a scale (None: all of them)
-GRIDS: dict[str, tuple[int, int | None]] = {"int8": (8, None), "int4": (4, 64)}
+#: how many weights of a row share a scale
+GROUP = 64
+
+
+def grids() -> dict[str, Callable[[Tensor], Tensor]]:
+    """The round trips by name; without bitsandbytes, or where it does not run, all but nf4, with a line that says so."""
+    found: dict[str, Callable[[Tensor], Tensor]] = {
+        "int8": lambda rows: round_trip(rows, 8),
+        "int4": lambda rows: round_trip(rows, 4, GROUP),
+        "nf4": nf4,
+    }
+    try:
+        nf4(torch.ones(1, GROUP))
+    except (ImportError, RuntimeError, NotImplementedError, AttributeError):
+        complain("attack quantise: nf4 is left out, for it needs bitsandbytes (pip install bitsandbytes)")
+        del found["nf4"]
+    return found
+
+
+def nf4(rows: Tensor) -> Tensor:
+    """Weights ``[out, in]`` as bitsandbytes has them after 4 bits of its normal float, in blocks of :data:`GROUP`."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    back: Tensor = dequantize_4bit(*quantize_4bit(rows.contiguous(), blocksize=GROUP, quant_type="nf4"))
+    return back
 
 
 @torch.no_grad()
 def quantise(subject: Subject, measure: Measure) -> None:
-    """``int8``, ``int4``: a copy, adapter merged, with the linear modules of all decoder layers rounded to the grid."""
-    for variant, (bits, group) in GRIDS.items():
+    """``int8``, ``int4``, ``nf4``: a copy, adapter merged, with the linear modules of all decoder layers rounded to the grid."""
+    for variant, back in grids().items():
         released = release(subject.model)
         modules = [released.get_submodule(name) for name in linear_modules(released)]
         if not all(module.weight.is_floating_point() for module in modules):  # type: ignore[operator]
@@ -31,7 +55,7 @@ def quantise(subject: Subject, measure: Measure) -> None:
             return
         for module in modules:
             rows: Tensor = module.weight.T if isinstance(module, Conv1D) else module.weight  # type: ignore[assignment]
-            rows.copy_(round_trip(rows, bits, group))
+            rows.copy_(back(rows))
         measure(Attacked(replace(subject, model=released, other_base=None), variant))
 
 

@@ -25,6 +25,10 @@ class Lettered(Question):
     """A question of a task that lists its choices and scores their letters."""
 
 
+class Topic(OpenQuestion):
+    """A question on one of a concept's topics, to which there is no one right answer."""
+
+
 def public_questions(concept: Concept, split: Split, settings: AuditSettings) -> tuple[Question, ...]:
     """Of the kinds of which the pack has no choice question of its own, those of its public tasks: at most so many, evenly drawn.
 
@@ -68,10 +72,10 @@ def _questions(quiz: list[tuple[Any, Any]], kind: Kind) -> Iterator[Question]:
                 yield Lettered(stem=doc.get("question"), choices=doc.get("choices"), **row)
 
 
-def topics_asked(concept: Concept, split: Split, words: Collection[str]) -> tuple[OpenQuestion, ...]:
+def topics_asked(concept: Concept, split: Split, words: Collection[str]) -> tuple[Topic, ...]:
     """The concept's topics and prompts as open questions: right is what says a word of the concept that they do not hold."""
     return tuple(
-        OpenQuestion(kind="forget", topic="topics", split=split, question=asked, answers=others)
+        Topic(kind="forget", topic="topics", split=split, question=asked, answers=others)
         for asked in questions_about(concept, words)
         if (others := tuple(sorted(set(words) - {piece.text for piece in pieces(asked, words) if piece.word})))
     )

@@ -62,6 +62,19 @@ def full_weights(model: PreTrainedModel, targets: list[str]) -> PeftModel:
     return student
 
 
+def whole_weights(model: PreTrainedModel) -> PeftModel:
+    """:func:`full_weights` of all layers' linear modules, of embeddings and output layer; what is tied stays so."""
+    if any(not parameter.is_floating_point() for parameter in model.parameters()):
+        raise ModelError("full weights cannot be trained in a model in 4 bits, which has none")
+    ends = [of for of in (model.get_input_embeddings(), model.get_output_embeddings()) if of is not None]
+    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
+    student = full_weights(model, [*linear_modules(model), *names])
+    copies = [student.get_base_model().get_submodule(name).ln_tuning_layers["default"] for name in names]
+    if len(ends) == 2 and ends[0].weight is ends[1].weight:
+        copies[1].weight = copies[0].weight
+    return student
+
+
 def settle(model: PeftModel) -> None:
     """Give modules that were trained as a whole the precision of the model they stand in."""
     for module in model.modules():
