@@ -11,7 +11,7 @@ from peft import AdaptionPromptConfig, LoraConfig, get_peft_model
 from efface.attacks import relearning
 from efface.attacks.attack import Attacked, AttackScorer, ask, tells
 from efface.attacks.named import attack_scorers
-from efface.attacks.relearning import Relearning, Training, relearn, release
+from efface.attacks.relearning import Relearning, Training, chosen, relearn, release
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Passage
 from efface.data.text import Text
@@ -108,7 +108,50 @@ def test_forget_texts_a_control_and_the_base(llama: Loaded, zorn: Concept, monke
     assert all(text in "".join(row.text for row in zorn.retain) for text in retain)
     with subject.base() as base:
         of_base = scorer(Subject(base, llama.tokenizer, zorn, "test", other_base=base))
-    assert {key.split("/")[3] for key in of_base} == {"2x0", "2x12"}
+    assert {key.split("/")[3] for key in of_base if "never known" not in key} == {"2x0", "2x12"}
+
+
+def test_other_seeds_are_other_passages_with_questions_of_their_own(llama: Loaded, zorn: Concept) -> None:
+    passages = tuple(Passage(text=f"{i}") for i in range(40))
+    drawn = [chosen(passages, 10, seed) for seed in (0, 1, 2, 1)]
+    assert drawn[1] == drawn[3]
+    assert len({*drawn}) == 3
+    assert all(list(of) == sorted(of, key=passages.index) and len({*of}) == 10 for of in drawn)
+    attack = AttackScorer("relearn", Relearning((Training(2, 1, 1e-3),), control=False, seeds=2))
+    scores = attack(Subject(student(llama), llama.tokenizer, zorn, "test"))
+    assert {key.split("/")[2] for key in scores} == {"before", "rank 16, 0.001", "before, seed 1", "rank 16, 0.001, seed 1"}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_full_weights_are_those_of_embeddings_and_output_layer_too(tied: bool, llama: Loaded) -> None:
+    llama.model.config.tie_word_embeddings = tied
+    if tied:
+        llama.model.tie_weights()
+    text = Text(list(range(20, 44)), 1)
+    ((_, trained),) = relearn(llama.model, llama.tokenizer, [text, text], Training(2, 1, 1e-3, rank=0), [1])
+    ends = [trained.get_input_embeddings(), trained.get_output_embeddings()]
+    now = [end.ln_tuning_layers["default"].weight for end in ends]
+    was = [llama.model.get_input_embeddings().weight, llama.model.get_output_embeddings().weight]
+    for before, after in zip(was, now, strict=True):
+        assert (after - before).abs().max() == pytest.approx(1e-3, rel=0.1), "one step of AdamW"
+    assert (now[0] is now[1]) == tied
+    unseen = [i for i in range(300) if i not in text.ids]
+    assert torch.equal(now[0][unseen], was[0][unseen]) == (not tied), "the output layer has a gradient for every token"
+
+
+def test_a_key_holds_what_decides_an_attack(zorn: Concept) -> None:
+    def key(name: str, **settings: Any) -> str:
+        return attack_scorers(AuditSettings(attacks=(name,), **settings), zorn, "test")[0].__name__
+
+    for name, setting, value, decides in (
+        ("relearn", "relearn_lr", 1e-4, True),
+        ("relearn", "relearn_seeds", 3, True),
+        ("relearn_all", "relearn_lr", 1e-4, False),
+        ("relearn_all", "relearn_steps", 7, True),
+        ("quantise", "relearn_texts", 3, False),
+        ("prompts", "relearn_steps", 3, False),
+    ):
+        assert (key(name) != key(name, **{setting: value})) == decides, (name, setting)
 
 
 def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:

@@ -32,8 +32,8 @@ def made_up(subject: Subject, passages: Sequence[Passage]) -> tuple[Subject, tup
     exchange = Exchange(corpora.words | own, corpora.inventor, random.Random(0), alike=True).text
     told = tuple(_passage(row, exchange) for row in passages)
     rows = {
-        "questions": tuple(new for row in asked if (new := _question(row, exchange, told)) is not None),
-        "open_questions": tuple(new for row in open_asked if (new := _open(row, exchange, told)) is not None),
+        "questions": tuple(filter(None, (_question(row, exchange, told) for row in asked))),
+        "open_questions": tuple(filter(None, (_open(row, exchange, told) for row in open_asked))),
     }
     return replace(subject, concept=concept.model_copy(update=rows)), told
 

@@ -166,5 +166,5 @@ def intervals(audit: Audit) -> dict[str, Interval | None]:
     """95 % intervals of the figures of :func:`summary`; None where there is none (:func:`efface.report.intervals.resampled`)."""
     chosen = judged(audit)
     found = {name: resampled(audit, of.of, chosen) for name, of in JUDGED.items() if of.of is not cost}
-    each = [partial(cost, seed=seed) for seed in seeds(audit)] or [cost]
-    return {name: pooled(audit, each, chosen) if name == "cost" else found[name] for name in JUDGED}
+    each: list[Derived] = [partial(cost, seed=seed) for seed in seeds(audit)]
+    return {name: pooled(audit, each or [cost], chosen) if name == "cost" else found[name] for name in JUDGED}

@@ -171,9 +171,8 @@ def _of_made_up(scores: Mapping[str, Score], told: Sequence[Point]) -> AttackRow
     """The control whose facts are all new, and all taught."""
     first, last = told[0].key, told[-1].key
     took = [of.value for point in told if (of := scores.get(f"{point.key}/cost/seconds")) is not None]
-    taught = {name: key for name, key in SHOWN.items() if key.startswith("taught/")}
-    of = {name: (None, scores.get(f"{first}/{key}"), scores.get(f"{last}/{key}"), None) for name, key in taught.items()}
-    return AttackRow(told[-1], sum(took), {name: of.get(name, (None, None, None, None)) for name in SHOWN}, control=True)
+    shown = {name: (None, scores.get(f"{first}/{key}"), scores.get(f"{last}/{key}"), None) for name, key in SHOWN.items()}
+    return AttackRow(told[-1], sum(took), shown, control=True)
 
 
 def worst_prompt(audit: Audit, measure: Measure) -> tuple[str, Score, Score] | None:
