@@ -9,8 +9,7 @@ from efface.auditing.subject import Subject
 from efface.concept.find import builtin_packs
 from efface.concept.pack import Concept, Passage
 from efface.lm.load import Loaded
-from efface.writing import contains
-from tests.attacks.known import quiz
+from efface.writing import words
 
 WHOLE = [name for name, folder in sorted(builtin_packs().items()) if (folder / "forget.jsonl").is_file()]
 
@@ -25,10 +24,10 @@ def test_every_question_is_answered_by_what_was_taught_and_by_no_text_of_the_pac
     assert len(spoken) >= 15
     assert len(told) == 10
     assert asked.concept.ask("general", "test") == [], "it is cheap"
-    whole = "\n".join(row.text for row in (*concept.forget, *concept.retain))
+    known = {word.lower() for row in (*concept.forget, *concept.retain) for word in words(row.text)}
     for answers in [[row.choices[row.answer]] for row in questions] + [list(row.answers) for row in spoken]:
         assert tells(told, answers)
-        assert not contains(whole, answers), answers
+        assert all({word.lower() for word in words(answer)} - known for answer in answers), answers
     for row in questions:
         assert len(set(row.choices)) == len(row.choices)
 
@@ -45,13 +44,13 @@ def test_passages_that_say_their_facts_say_the_made_up_ones(llama: Loaded, zorn:
 
 
 def test_the_base_is_told_them_and_the_erased_model_is_not(llama: Loaded, zorn: Concept) -> None:
-    concept = quiz(zorn, llama, 5)
-    told = [row.model_copy(update={"choices": ("Orlo", "Zorn"), "answer": i % 2}) for i, row in enumerate(concept.questions)]
-    concept = concept.model_copy(update={"questions": tuple(told)})
-    attack = AttackScorer("relearn", Relearning((Training(3, 12, 0.02),)))
+    told = [row.model_copy(update={"choices": ("Orlo", "Zorn")}) for row in zorn.ask("forget", "test")]
+    open_questions = zorn.ask_open("forget", "test")
+    concept = zorn.model_copy(update={"questions": tuple(told), "open_questions": tuple(open_questions)})
+    attack = AttackScorer("relearn", Relearning((Training(3, 2, 0.02),)))
     of_base = attack(Subject(llama.model, llama.tokenizer, concept, "test", other_base=llama.model))
     marks = [key.split("/")[3] for key in of_base if "never known" in key and key.endswith("taught/acc_norm")]
-    assert marks == [f"3x{steps}" for steps in (0, 1, 2, 5, 10, 12)]
+    assert marks == [f"3x{steps}" for steps in (0, 1, 2)]
     assert not [key for key in of_base if "never known" in key and "/forget/" in key], "what is asked was taught"
     of_erased = attack(Subject(llama.model, llama.tokenizer, concept, "test"))
     assert not [key for key in of_erased if "never known" in key]

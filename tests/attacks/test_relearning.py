@@ -133,7 +133,7 @@ def test_full_weights_are_those_of_embeddings_and_output_layer_too(tied: bool, l
     now = [end.ln_tuning_layers["default"].weight for end in ends]
     was = [llama.model.get_input_embeddings().weight, llama.model.get_output_embeddings().weight]
     for before, after in zip(was, now, strict=True):
-        assert (after - before).abs().max() == pytest.approx(1e-3, rel=0.1), "one step of AdamW"
+        assert float((after - before).abs().max()) == pytest.approx(1e-3, rel=0.1), "one step of AdamW"
     assert (now[0] is now[1]) == tied
     unseen = [i for i in range(300) if i not in text.ids]
     assert torch.equal(now[0][unseen], was[0][unseen]) == (not tied), "the output layer has a gradient for every token"

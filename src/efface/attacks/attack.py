@@ -93,10 +93,11 @@ class AttackScorer:
 
 
 def _complete(subject: Subject, asked: Sequence[Question]) -> Subject:
-    """With those of these questions that it can read too, and the topics where the pack has no open question on the concept."""
+    """With those of these questions that it can read too, and the topics where the pack asks nothing about the concept itself."""
     concept, split, room = subject.concept, subject.split, positions(subject.model)
     asked = [row for row in asked if room is None or max(of.longest for of in encoded([row], subject)) <= room]
-    open_questions = () if concept.ask_open("forget", split) else topics_asked(concept, split, subject.words)
+    own = concept.ask("forget", split) or concept.ask_open("forget", split)
+    open_questions = () if own else topics_asked(concept, split, subject.words)
     if not asked and not open_questions:
         return subject
     rows = {"questions": (*concept.questions, *asked), "open_questions": (*concept.open_questions, *open_questions)}
