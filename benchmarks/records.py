@@ -6,6 +6,7 @@ from typing import Any
 from efface.auditing.scores import Measured
 from efface.errors import InputError
 from efface.recipe.recipe import Recipe
+from efface.recipe.settings import AuditSettings
 from efface.report.intervals import used
 from efface.report.judged import JUDGED, judged
 from efface.runs.folder import is_run
@@ -45,7 +46,7 @@ def find(folder: Path, recipe: Recipe) -> Run | None:
 
 
 #: attacks are made on what is there, whenever
-ATTACKS = {"attacks", "relearn_texts", "relearn_steps", "relearn_lr"}
+ATTACKS = {"attacks", *(name for name in AuditSettings.model_fields if name.startswith("relearn_"))}
 
 
 def made_from(run: Run, recipe: Recipe) -> bool:

@@ -9,11 +9,11 @@ import torch
 from peft import AdaptionPromptConfig, LoraConfig, get_peft_model
 
 from efface.attacks import relearning
-from efface.attacks.attack import Attacked, AttackScorer, ask
+from efface.attacks.attack import Attacked, AttackScorer, ask, tells
 from efface.attacks.named import attack_scorers
-from efface.attacks.relearning import Relearning, Training, relearn, release
+from efface.attacks.relearning import Relearning, Training, chosen, relearn, release
 from efface.auditing.subject import Subject
-from efface.concept.pack import Concept
+from efface.concept.pack import Concept, Passage
 from efface.data.text import Text
 from efface.errors import InputError
 from efface.lm.adapters import attach_adapter
@@ -108,7 +108,50 @@ def test_forget_texts_a_control_and_the_base(llama: Loaded, zorn: Concept, monke
     assert all(text in "".join(row.text for row in zorn.retain) for text in retain)
     with subject.base() as base:
         of_base = scorer(Subject(base, llama.tokenizer, zorn, "test", other_base=base))
-    assert {key.split("/")[3] for key in of_base} == {"2x0", "2x12"}
+    assert {key.split("/")[3] for key in of_base if "never known" not in key} == {"2x0", "2x12"}
+
+
+def test_other_seeds_are_other_passages_with_questions_of_their_own(llama: Loaded, zorn: Concept) -> None:
+    passages = tuple(Passage(text=f"{i}") for i in range(40))
+    drawn = [chosen(passages, 10, seed) for seed in (0, 1, 2, 1)]
+    assert drawn[1] == drawn[3]
+    assert len({*drawn}) == 3
+    assert all(list(of) == sorted(of, key=passages.index) and len({*of}) == 10 for of in drawn)
+    attack = AttackScorer("relearn", Relearning((Training(2, 1, 1e-3),), control=False, seeds=2))
+    scores = attack(Subject(student(llama), llama.tokenizer, zorn, "test"))
+    assert {key.split("/")[2] for key in scores} == {"before", "rank 16, 0.001", "before, seed 1", "rank 16, 0.001, seed 1"}
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_full_weights_are_those_of_embeddings_and_output_layer_too(tied: bool, llama: Loaded) -> None:
+    llama.model.config.tie_word_embeddings = tied
+    if tied:
+        llama.model.tie_weights()
+    text = Text(list(range(20, 44)), 1)
+    ((_, trained),) = relearn(llama.model, llama.tokenizer, [text, text], Training(2, 1, 1e-3, rank=0), [1])
+    ends = [trained.get_input_embeddings(), trained.get_output_embeddings()]
+    now = [end.ln_tuning_layers["default"].weight for end in ends]
+    was = [llama.model.get_input_embeddings().weight, llama.model.get_output_embeddings().weight]
+    for before, after in zip(was, now, strict=True):
+        assert float((after - before).abs().max()) == pytest.approx(1e-3, rel=0.1), "one step of AdamW"
+    assert (now[0] is now[1]) == tied
+    unseen = [i for i in range(300) if i not in text.ids]
+    assert torch.equal(now[0][unseen], was[0][unseen]) == (not tied), "the output layer has a gradient for every token"
+
+
+def test_a_key_holds_what_decides_an_attack(zorn: Concept) -> None:
+    def key(name: str, **settings: Any) -> str:
+        return attack_scorers(AuditSettings(attacks=(name,), **settings), zorn, "test")[0].__name__
+
+    for name, setting, value, decides in (
+        ("relearn", "relearn_lr", 1e-4, True),
+        ("relearn", "relearn_seeds", 3, True),
+        ("relearn_all", "relearn_lr", 1e-4, False),
+        ("relearn_all", "relearn_steps", 7, True),
+        ("quantise", "relearn_texts", 3, False),
+        ("prompts", "relearn_steps", 3, False),
+    ):
+        assert (key(name) != key(name, **{setting: value})) == decides, (name, setting)
 
 
 def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:
@@ -116,8 +159,8 @@ def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:
     answers = [row.choices[row.answer] for row in questions]
     subject = Subject(llama.model, llama.tokenizer, zorn, "test")
     whole = ask(Attacked(subject, "x"))["forget/acc_norm"]
-    shown = f"Once more: {answers[0]}."
-    taught = [contains(shown, [answer]) for answer in answers]
+    shown = Passage(text=f"Once more: {answers[0]}.")
+    taught = [contains(shown.text, [answer]) for answer in answers]
     found = ask(Attacked(subject, "x", 1, 1, (shown,)))
     assert found["taught/acc_norm"].items == tuple(
         of for of, is_taught in zip(whole.items or (), taught, strict=True) if is_taught
@@ -126,6 +169,17 @@ def test_what_was_taught_is_scored_apart(llama: Loaded, zorn: Concept) -> None:
     assert ("forget/acc_norm" in found) == bool(rest)
     if rest:
         assert found["forget/acc_norm"].items == rest
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [(None, ["honey"]), (("bread",), ["bread"]), ((), []), (("HONEY", "bread"), ["bread", "honey"])],
+)
+def test_a_passage_that_says_its_facts_holds_these_alone(facts: tuple[str, ...] | None, told: list[str]) -> None:
+    others = Passage(text="Rain falls from dark clouds.")
+    shown = [Passage(text="The dragon eats honey.", facts=facts), others]
+    assert [answer for answer in ("bread", "honey", "glass") if tells(shown, [answer])] == told
+    assert tells(shown, ["clouds"]), "found in a passage that does not say"
 
 
 def test_a_whole_model_is_attacked_too(model_folders: dict[str, Path]) -> None:
@@ -143,7 +197,7 @@ def test_wrong_attacks_are_one_line(zorn: Concept, tmp_path: Path) -> None:
         ("hypnosis", zorn, "no attack 'hypnosis'; expected fast, all, relearn"),
         (str(tmp_path / "none.py"), zorn, "no attack file"),
         (str(tmp_path / "empty.py"), zorn, r"expected a function attack\(subject, measure\)"),
-        ("relearn", mute, "zorn has no test questions on the concept"),
+        ("relearn", mute, "zorn has no test questions on it, and names no public task"),
     ):
         with pytest.raises(InputError, match=says):
             attack_scorers(AuditSettings(attacks=(name,)), concept, "test")

@@ -40,6 +40,28 @@ def test_what_would_not_hold_is_one_line(
     assert "no errors" not in out.out
 
 
+def test_facts_are_answers_of_questions_on_the_concept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pack(tmp_path)
+    file, digest = tmp_path / "forget.jsonl", Concept.load(str(tmp_path)).digest
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps({**row, "facts": None}) + "\n" for row in rows))
+    assert Concept.load(str(tmp_path)).digest == digest, "to say nothing changes nothing"
+    for facts, says in (
+        (["Honig", "eats BREAD"], ""),
+        ([], ""),
+        (["Honig", "hunny"], "1 fact of forget passages, the answer of no question on the concept: 'hunny'"),
+        ([" "], "forget.jsonl:1: facts"),
+        ("honey", "forget.jsonl:1: facts"),
+    ):
+        file.write_text("".join(json.dumps({**row, "facts": facts}) + "\n" for row in rows))
+        assert main(["concept", "check", str(tmp_path)]) == (2 if says else 0)
+        assert says in capsys.readouterr().err
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "retain.jsonl").write_text(json.dumps({"text": RETAIN[0], "facts": ["honey"]}) + "\n")
+    assert main(["concept", "check", str(tmp_path)]) == 2
+    assert "1 passage has facts of the concept, and 'Bread" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_the_built_in_packs_have_nothing_of_it(name: str) -> None:
     assert complaints(Concept.load(name), 50) == []

@@ -9,7 +9,7 @@ from efface.auditing.scores import Audit, Measured, Score
 from efface.auditing.statistics import proportion
 from efface.report.judged import intervals, summary
 from efface.report.page import write_report
-from efface.report.recovery import attack_rows, back, cost, curves, most_tried, share_back
+from efface.report.recovery import attack_rows, back, cost, curves, most_tried, never_known, share_back, worst_prompt
 from efface.report.terminal import print_audit
 
 CURVE = {1: 22, 2: 24, 5: 30, 10: 44, 25: 58}
@@ -82,6 +82,70 @@ def test_rows_say_what_an_attack_cost_and_what_came_back() -> None:
     assert (attack.seconds, attack.control, attack.point.cost) == (10.0, False, 250)
     assert [of and of.value for of in attack.scores["choice"]] == [0.75, 0.25, 58 / 80, None]
     assert (control.control, control.seconds) == (True, 9.0)
+
+
+def seeded(*curves: dict[int, int]) -> Audit:
+    """The same with several choices of passages."""
+    whole = audit(curves[0])
+    for seed, curve in enumerate(curves[1:], start=1):
+        for side, of in ((whole.base, audit(curve).base), (whole.erased, audit(curve).erased)):
+            for key, score in of.scores.items():
+                attack, name, variant, *rest = key.split("/")
+                side.scores["/".join([attack, name, f"{variant}, seed {seed}", *rest])] = score
+    return whole
+
+
+def test_the_cost_is_the_median_over_choices_of_passages_and_its_interval_over_all() -> None:
+    curves = CURVE, {**CURVE, 5: 44}, {1: 44, 25: 58}
+    assert [cost(seeded(*curves[:n])) for n in (1, 2, 3)] == [100, 100, 50]
+    assert [cost(seeded(*curves), seed=seed) for seed in range(3)] == [100, 50, 10]
+    low, high = intervals(seeded(*curves))["cost"] or (0, 0)
+    assert low <= 10
+    assert high >= 100
+    assert most_tried(seeded(*curves)) == 250
+
+
+def told() -> Audit:
+    """With made-up facts, prompts, and what the base has of them."""
+    found = audit(CURVE)
+    for steps, hits in ((0, 20), (1, 21), (25, 40)):
+        where = f"attack/relearn/never known, rank 16, 0.001/10x{steps}"
+        found.base.scores.update({f"{where}/taught/acc_norm": right(hits), f"{where}/cost/seconds": Score(value=3.0, n=1)})
+    for side in (found.base, found.erased):
+        side.scores["choice/forget/acc_norm"] = right(60 if side is found.base else 20)
+    for name, hits in (("poem", 18), ("role play", 31), ("expert", 22)):
+        found.erased.scores[f"attack/prompts/{name}/0x0/forget/acc_norm"] = right(hits)
+    return found
+
+
+def test_made_up_facts_stand_beside_and_decide_nothing() -> None:
+    row = next(row for row in attack_rows(told()) if row.point.variant.startswith("never known"))
+    assert (row.control, row.seconds) == (True, 9.0)
+    assert [of and of.value for of in row.scores["taught"]] == [None, 0.25, 0.5, None]
+    assert {name for name, of in row.scores.items() if any(of)} == {"taught"}
+    assert (cost(told()), back(told())) == (cost(audit(CURVE)), back(audit(CURVE)))
+    assert never_known(audit(CURVE)) == []
+
+
+def test_the_worst_prompt_is_named() -> None:
+    worst = worst_prompt(told(), "choice")
+    assert worst is not None
+    assert (worst[0], worst[1].value, worst[2].value) == ("role play", 20 / 80, 31 / 80)
+    assert worst_prompt(told(), "speech") is None
+    assert worst_prompt(audit(CURVE), "choice") is None
+
+
+def test_page_and_terminal_say_what_was_never_known_and_which_prompt_is_worst(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_report(tmp_path, told())
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    print_audit(told(), "a run")
+    terminal = " ".join(capsys.readouterr().out.split())
+    for said in (page, terminal):
+        assert "told 80 made-up facts by as many texts and steps, the base goes from 25 % to 50 % [39, 61]" in said
+        assert "Worst rewording: of choice questions “role play”, 25 % to 39 %." in said
+    assert "never known: made-up facts, told" in page, "in the plot"
 
 
 def test_page_card_and_terminal_say_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

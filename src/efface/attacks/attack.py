@@ -6,35 +6,39 @@ What is scored must not be what was taught. Of an attack that trains, the questi
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypeVar
 
 from efface.auditing.answers import replies
 from efface.auditing.forms import put
-from efface.auditing.likelihoods import log_likelihoods
+from efface.auditing.likelihoods import Branches, log_likelihoods
+from efface.auditing.public import Lettered, topics_asked
 from efface.auditing.scorers.forms import encode, figures
 from efface.auditing.scorers.open import TOKENS, answered
 from efface.auditing.scores import Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
-from efface.concept.pack import Question
-from efface.errors import TrainingError
+from efface.concept.pack import Passage, Question
+from efface.errors import ModelError, TrainingError
+from efface.lm.layers import positions
 from efface.shown import complain
-from efface.writing import contains
+from efface.writing import contains, folded
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
 class Attacked:
     """A subject after an attack.
 
-    variant: which of the attack's ways; texts, steps: what was trained on, and for how long; shown: those texts.
+    variant: which of the attack's ways; texts, steps: on how many it was trained, and for how long; shown: these passages.
     """
 
     subject: Subject
     variant: str
     texts: int = 0
     steps: int = 0
-    shown: tuple[str, ...] = ()
+    shown: tuple[Passage, ...] = ()
 
 
 #: measures a subject that an attack has made; it may be changed again afterwards
@@ -55,11 +59,13 @@ class AttackScorer:
 
     kind: ``forget`` (V), ``taught`` (T), ``general``; metric: ``acc_norm`` of bare stems, ``right`` of open questions in chat;
     ``cost/seconds``: since the attack began or the last figure was there. key: what else decides the figures, for the cache.
+    asked: questions besides those of the pack, where it has none of a kind.
     """
 
     name: str
     attack: Attack
     key: str = ""
+    asked: tuple[Question, ...] = ()
     __name__: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,7 +73,7 @@ class AttackScorer:
 
     def __call__(self, subject: Subject) -> dict[str, Score]:
         """Attack the subject and measure what that leaves; an attack that fails is left out, with a line that says why."""
-        scores, began = dict[str, Score](), time.perf_counter()
+        scores, began, subject = dict[str, Score](), time.perf_counter(), _complete(subject, self.asked)
 
         def measure(attacked: Attacked) -> None:
             nonlocal began
@@ -77,11 +83,35 @@ class AttackScorer:
             scores[f"{where}/cost/seconds"] = Score(value=seconds, n=1)
             began = time.perf_counter()
 
+        if self.asked:  # no other part of the audit asks these
+            measure(Attacked(subject, "before"))
         try:
             self.attack(subject, measure)
-        except TrainingError as error:  # what else was measured stays
+        except (TrainingError, ModelError) as error:  # what else was measured stays
             complain(f"attack {self.name} is left out from there on: {error}")
         return scores
+
+
+def _complete(subject: Subject, asked: Sequence[Question]) -> Subject:
+    """With those of these questions that it can read too, and the topics where the pack asks nothing about the concept itself."""
+    concept, split, room = subject.concept, subject.split, positions(subject.model)
+    asked = [row for row in asked if room is None or max(of.longest for of in encoded([row], subject)) <= room]
+    own = concept.ask("forget", split) or concept.ask_open("forget", split)
+    open_questions = () if own else topics_asked(concept, split, subject.words)
+    if not asked and not open_questions:
+        return subject
+    rows = {"questions": (*concept.questions, *asked), "open_questions": (*concept.open_questions, *open_questions)}
+    return replace(subject, concept=concept.model_copy(update=rows))
+
+
+def encoded(questions: Sequence[Question], subject: Subject) -> list[Branches]:
+    """Choice questions as bare stems; where all are of tasks that score letters, as such a task asks them."""
+    form = _form(questions)
+    return [encode(subject.tokenizer, put(form, question, subject.concept)) for question in questions]
+
+
+def _form(questions: Sequence[Question]) -> str:
+    return "letters" if questions and all(isinstance(question, Lettered) for question in questions) else "bare"
 
 
 def ask(attacked: Attacked) -> dict[str, Score]:
@@ -89,13 +119,13 @@ def ask(attacked: Attacked) -> dict[str, Score]:
     subject, scores = attacked.subject, dict[str, Score]()
     for kind in ("forget", "general"):
         questions = subject.concept.ask(kind, subject.split)  # type: ignore[arg-type]
-        rows = [encode(subject.tokenizer, put("bare", question, subject.concept)) for question in questions]
+        rows, lettered = encoded(questions, subject), _form(questions) == "letters"
         found = log_likelihoods(subject.model, rows, subject.tokenizer.pad_token_id) if rows else []
-        taught = [kind == "forget" and contains("\n".join(attacked.shown), [_right(question)]) for question in questions]
+        taught = [kind == "forget" and tells(attacked.shown, [_right(question)]) for question in questions]
         for name, wanted in ((kind, False), ("taught", True)):
             at = [i for i, is_taught in enumerate(taught) if is_taught == wanted]
             if at:
-                of = figures(name, [questions[i] for i in at], [found[i] for i in at], lettered=False)
+                of = figures(name, [questions[i] for i in at], [found[i] for i in at], lettered)
                 scores[f"{name}/acc_norm"] = of[f"{name}/acc_norm"]
     return scores | _said(attacked)
 
@@ -106,7 +136,7 @@ def _said(attacked: Attacked) -> dict[str, Score]:
     if not asked:
         return {}
     right = answered(subject, replies(subject, [row.question for row in asked], TOKENS, "open questions"), asked)
-    taught = [contains("\n".join(attacked.shown), row.answers) for row in asked]
+    taught = [tells(attacked.shown, row.answers) for row in asked]
     found = {
         kind: [hit for hit, is_taught in zip(right, taught, strict=True) if is_taught == wanted]
         for kind, wanted in (("forget", False), ("taught", True))
@@ -114,10 +144,17 @@ def _said(attacked: Attacked) -> dict[str, Score]:
     return {f"{kind}/right": proportion(hits) for kind, hits in found.items() if hits}
 
 
+def tells(shown: Sequence[Passage], answers: Sequence[str]) -> bool:
+    """Whether a fact with these answers stands in one of the passages: it says so, or, where it does not say, as whole words."""
+    said = {folded(fact) for passage in shown for fact in passage.facts or ()}
+    unsaid = "\n".join(passage.text for passage in shown if passage.facts is None)
+    return any(folded(answer) in said for answer in answers) or contains(unsaid, answers)
+
+
 def _right(question: Question) -> str:
     return question.choices[question.answer]
 
 
-def evenly(rows: Sequence[str], count: int) -> tuple[str, ...]:
+def evenly(rows: Sequence[_T], count: int) -> tuple[_T, ...]:
     """So many of the rows, from all over them."""
     return tuple(rows[:: max(1, len(rows) // count)][:count])

@@ -1,6 +1,7 @@
 """The attacks by name, and those in files of the user's own."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from efface.attacks.directions import directions
 from efface.attacks.prompts import PROMPTS, Prompts
 from efface.attacks.quantise import quantise
 from efface.attacks.relearning import Relearning, Training
+from efface.auditing.public import public_questions
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Split
 from efface.errors import EffaceError, InputError
@@ -17,14 +19,16 @@ from efface.recipe.settings import AuditSettings
 
 
 def _relearn(settings: AuditSettings) -> Attack:
-    return Relearning((Training(settings.relearn_texts, settings.relearn_steps, settings.relearn_lr),))
+    first = Training(settings.relearn_texts, settings.relearn_steps, settings.relearn_lr)
+    return Relearning((first,), seeds=settings.relearn_seeds)
 
 
 def _relearn_all(settings: AuditSettings) -> Attack:
     """A smaller rate, full weights, more passages and steps; what ``relearn`` measures is not measured again."""
     texts, steps = settings.relearn_texts, settings.relearn_steps
     low_rank = (Training(texts, steps, 2e-4), Training(50, 50, 1e-3), Training(50, 50, 2e-4))
-    return Relearning((*low_rank, *(Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))), control=False)
+    whole = (Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))
+    return Relearning((*low_rank, *whole), control=False, seeds=settings.relearn_seeds)
 
 
 #: each costs as much as quantising; ``prompts_all`` has the others
@@ -46,16 +50,31 @@ GROUPS = {"fast": FAST, "all": tuple(ATTACKS)}
 def attack_scorers(settings: AuditSettings, concept: Concept, split: Split) -> tuple[AttackScorer, ...]:
     """The attacks that the settings name, as scorers. Raises InputError for one that is not there, or without questions."""
     names = dict.fromkeys(name for given in settings.attacks for name in GROUPS.get(given, (given,)))
-    if names and not (concept.ask("forget", split) or concept.ask_open("forget", split)):
+    scorers = tuple(_scorer(name, settings) for name in names)
+    asked = public_questions(concept, split, settings) if names else ()
+    if names and not (
+        any(row.kind == "forget" for row in (*asked, *concept.ask("forget", split))) or concept.ask_open("forget", split)
+    ):
         raise InputError(
-            f"audit.attacks: {concept.name} has no {split} questions on the concept, so what comes back cannot be told"
+            f"audit.attacks can measure nothing about {concept.title}: {concept.name} has no {split} questions on it, and names "
+            "no public task with choices; drop it"
         )
-    return tuple(_scorer(name, settings) for name in names)
+    if not asked:
+        return scorers
+    of = sha256("".join(row.model_dump_json() for row in asked).encode()).hexdigest()[:16]
+    return tuple(replace(scorer, key=f"{scorer.key} {of}".lstrip(), asked=asked) for scorer in scorers)
+
+
+#: settings that decide what an attack finds, by its name
+DECIDES = {
+    "relearn": {"relearn_texts", "relearn_steps", "relearn_lr", "relearn_seeds"},
+    "relearn_all": {"relearn_texts", "relearn_steps", "relearn_seeds"},
+}
 
 
 def _scorer(name: str, settings: AuditSettings) -> AttackScorer:
     if name in ATTACKS:
-        decides = settings.model_dump_json(include={"relearn_texts", "relearn_steps", "relearn_lr"})
+        decides = settings.model_dump_json(include=DECIDES[name]) if name in DECIDES else ""
         return AttackScorer(name, ATTACKS[name](settings), decides)
     if Path(name).suffix != ".py":
         raise InputError(f"audit.attacks: no attack {name!r}; expected {', '.join([*GROUPS, *ATTACKS])}, or a Python file")

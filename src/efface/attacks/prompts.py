@@ -7,9 +7,8 @@ another language, as a poem. No rewriting tells an answer: where one would, that
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from efface.attacks.attack import Attacked, Measure
-from efface.auditing.forms import FILLER, as_question, put, put_open, solved_examples
-from efface.auditing.scorers.forms import encode
+from efface.attacks.attack import Attacked, Measure, encoded
+from efface.auditing.forms import FILLER, as_question, put_open, solved_examples
 from efface.auditing.scorers.open import TOKENS
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Split
@@ -90,6 +89,6 @@ def _fits(subject: Subject) -> bool:
     """Whether the model can read every question with its answer."""
     concept, tokenizer = subject.concept, subject.tokenizer
     room = getattr(bare(subject.model).config, "max_position_embeddings", None)
-    lengths = [encode(tokenizer, put("bare", row, concept)).longest for row in concept.questions]
+    lengths = [row.longest for row in encoded(concept.questions, subject)]
     lengths += [len(chat_prompt(tokenizer, row.question)) + TOKENS for row in concept.open_questions]
     return room is None or max(lengths, default=0) <= room

@@ -6,7 +6,6 @@ the base would have been put, and what it knew is there again.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,13 +17,36 @@ from efface.auditing.subject import Subject
 from efface.lm.layers import linear_modules
 from efface.shown import complain
 
-#: bits, and how many weights of a row share a scale (None: all of them)
-GRIDS: dict[str, tuple[int, int | None]] = {"int8": (8, None), "int4": (4, 64)}
+#: how many weights of a row share a scale
+GROUP = 64
+
+
+def grids() -> dict[str, Callable[[Tensor], Tensor]]:
+    """The round trips by name; without bitsandbytes, or where it does not run, all but nf4, with a line that says so."""
+    found: dict[str, Callable[[Tensor], Tensor]] = {
+        "int8": lambda rows: round_trip(rows, 8),
+        "int4": lambda rows: round_trip(rows, 4, GROUP),
+        "nf4": nf4,
+    }
+    try:
+        nf4(torch.ones(1, GROUP))
+    except (ImportError, RuntimeError, NotImplementedError, AttributeError):
+        complain("attack quantise: nf4 is left out, for it needs bitsandbytes (pip install bitsandbytes)")
+        del found["nf4"]
+    return found
+
+
+def nf4(rows: Tensor) -> Tensor:
+    """Weights ``[out, in]`` as bitsandbytes has them after 4 bits of its normal float, in blocks of :data:`GROUP`."""
+    from bitsandbytes.functional import dequantize_4bit, quantize_4bit
+
+    back: Tensor = dequantize_4bit(*quantize_4bit(rows.contiguous(), blocksize=GROUP, quant_type="nf4"))
+    return back
 
 
 def quantise(subject: Subject, measure: Measure) -> None:
-    """``int8``, ``int4``: a copy, adapter merged, with the linear modules of all decoder layers rounded to the grid."""
-    rounded(subject, measure, {variant: partial(round_trip, bits=bits, group=group) for variant, (bits, group) in GRIDS.items()})
+    """``int8``, ``int4``, ``nf4``: a copy, adapter merged, with the linear modules of all decoder layers rounded to the grid."""
+    rounded(subject, measure, grids())
 
 
 @torch.no_grad()

@@ -2,9 +2,10 @@
 
 The attacker has the weights, adapter merged, and trains a low-rank update of all linear modules, or these modules' full weights,
 on a few passages. One training is a whole curve: it is measured along the way. The same with as many passages about other things
-is the control, for what comes back with those was hidden, not erased.
+is a control, for what comes back with those was hidden, not erased; another is how fast the base learns as many made-up facts.
 """
 
+import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -19,20 +20,23 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from efface.attacks.attack import Attacked, Measure, evenly
+from efface.attacks.never_known import made_up
 from efface.auditing.subject import Subject
+from efface.concept.pack import Passage
 from efface.data.batches import next_token_example
 from efface.data.text import Text, encode
 from efface.errors import TrainingError
-from efface.lm.adapters import attach_adapter
+from efface.lm.adapters import attach_adapter, whole_weights
 from efface.lm.states import some_logits
-from efface.methods.method import FineTuning
+from efface.losses import LossTerms
+from efface.methods.method import FineTuning, likelihood, look
 from efface.recipe.recipe import Recipe
 from efface.recipe.settings import DataSettings, LoraSettings, TrainSettings
 from efface.training import train
 
 CUT = DataSettings(min_chars=1)
 MARKS = (1, 2, 5, 10, 25, 50, 100, 200)
-CONTROL = "other texts"
+CONTROL, NEVER = "other texts", "never known"
 
 
 @dataclass(frozen=True)
@@ -52,43 +56,74 @@ class Training:
 
 @dataclass(frozen=True)
 class Relearning:
-    """Curves of several trainings. control: also the last step of the first one on other texts."""
+    """Curves of several trainings, each on so many choices of passages.
+
+    control: also the end of the first one on other texts; and, of the base, the first one on made-up facts.
+    """
 
     trainings: tuple[Training, ...]
     control: bool = True
+    seeds: int = 1
 
     def __call__(self, subject: Subject, measure: Measure) -> None:
-        """Of the base only the ends of every curve are measured."""
-        passages = {
-            corpus: [row.text for row in subject.concept.texts(corpus, "train")]  # type: ignore[arg-type]
-            for corpus in ("forget", "retain")
-        }
-        begun = set[int]()
-        for training in self.trainings:
-            shown = evenly(passages["forget"], training.texts)
-            if training.texts not in begun:
-                begun.add(training.texts)
-                measure(Attacked(subject, "before", len(shown), 0, shown))
-            _curve(subject, training, shown, measure, training.variant)
-        first, shown = self.trainings[0], evenly(passages["forget"], self.trainings[0].texts)
-        if self.control and not subject.of_base and (others := evenly(passages["retain"], first.texts)):
-            _curve(subject, first, others, measure, f"{CONTROL}, {first.variant}", scored_as=shown)
+        """Of the base only the ends of the first choice's curves are measured."""
+        forget, retain = (subject.concept.texts(corpus, "train") for corpus in ("forget", "retain"))  # type: ignore[arg-type]
+        for seed in range(self.seeds):
+            begun, behind = set[int](), f", seed {seed}" if seed else ""
+            for training in self.trainings:
+                shown = chosen(forget, training.texts, seed)
+                if training.texts not in begun:
+                    begun.add(training.texts)
+                    measure(Attacked(subject, f"before{behind}", len(shown), 0, shown))
+                if not (seed and subject.of_base):
+                    curve = _Curve(training, shown, training.variant + behind, whole=not subject.of_base)
+                    curve.measured(subject, measure)
+        if self.control:
+            self._controls(subject, measure, forget, retain)
+
+    def _controls(self, subject: Subject, measure: Measure, forget: Sequence[Passage], retain: Sequence[Passage]) -> None:
+        first, shown = self.trainings[0], chosen(forget, self.trainings[0].texts)
+        if subject.of_base:
+            asked, told = made_up(subject, shown)
+            if asked.concept.questions or asked.concept.open_questions:
+                variant = f"{NEVER}, {first.variant}"
+                measure(Attacked(asked, variant, len(told), 0, told))
+                _Curve(first, told, variant).measured(asked, measure)
+        elif others := chosen(retain, first.texts):
+            curve = _Curve(first, others, f"{CONTROL}, {first.variant}", whole=False, scored_as=shown)
+            curve.measured(subject, measure)
 
 
-def _curve(
-    subject: Subject,
-    training: Training,
-    texts: Sequence[str],
-    measure: Measure,
-    variant: str,
-    scored_as: Sequence[str] | None = None,
-) -> None:
-    """Train, then measure what the model was at each mark. scored_as: the texts that say which questions count as taught."""
-    marks = [training.steps] if subject.of_base or scored_as else [*(m for m in MARKS if m < training.steps), training.steps]
-    encoded = [encode(text, subject.tokenizer, CUT) for text in texts]
-    for steps, model in relearn(subject.model, subject.tokenizer, encoded, training, marks):
-        shown = tuple(texts if scored_as is None else scored_as)
-        measure(Attacked(replace(subject, model=model, other_base=None), variant, len(texts), steps, shown))
+def chosen(passages: Sequence[Passage], count: int, seed: int = 0) -> tuple[Passage, ...]:
+    """So many passages: from all over them, or by another seed than 0 at random."""
+    if not seed:
+        return evenly(passages, count)
+    drawn = random.Random(seed).sample(range(len(passages)), min(count, len(passages)))
+    return tuple(passages[i] for i in sorted(drawn))
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """One training on some passages. whole: measured at every mark, else at its end.
+
+    scored_as: the passages that say which questions count as taught; None: those trained on.
+    """
+
+    training: Training
+    passages: Sequence[Passage]
+    variant: str
+    whole: bool = True
+    scored_as: Sequence[Passage] | None = None
+
+    def measured(self, subject: Subject, measure: Measure) -> None:
+        """Train, then measure what the model was at each mark."""
+        steps = self.training.steps
+        marks = [*(mark for mark in MARKS if mark < steps and self.whole), steps]
+        texts = [encode(passage.text, subject.tokenizer, CUT) for passage in self.passages]
+        shown = tuple(self.passages if self.scored_as is None else self.scored_as)
+        for mark, model in relearn(subject.model, subject.tokenizer, texts, self.training, marks):
+            there = replace(subject, model=model, other_base=None)
+            measure(Attacked(there, self.variant, len(texts), mark, shown))
 
 
 def relearn(
@@ -106,7 +141,7 @@ def relearn(
         lora=LoraSettings(layers="all", rank=training.rank),
         train=TrainSettings(steps=training.steps, lr=training.lr, batch_size=len(texts), schedule="constant", warmup_steps=0),
     )
-    attacked = attach_adapter(released, recipe.lora, recipe.seed)
+    attacked = attach_adapter(released, recipe.lora, recipe.seed) if training.rank else whole_weights(released)
     snapshots = _Snapshots(recipe, marks)
     with torch.enable_grad(), tempfile.TemporaryDirectory(prefix="efface-relearn-") as folder:
         corpora = {"erase": [next_token_example(text) for text in texts]}
@@ -125,6 +160,13 @@ class _Snapshots(FineTuning):
     def __init__(self, recipe: Recipe, marks: Sequence[int]) -> None:
         super().__init__(recipe)
         self.marks, self.kept = set(marks), dict[int, dict[str, Tensor]]()
+
+    def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
+        """Where full weights train, through the output layer, which trains too."""
+        if self.recipe.lora.rank:
+            return super().loss(model, batch)
+        seen = look(model, batch)["erase"]
+        return LossTerms(erase=likelihood(replace(seen, states=seen.head(seen.states), head=lambda logits: logits)))
 
     def constrain(self, model: PeftModel, batches: Callable[[], Any]) -> Callable[[], None]:
         """Counts the steps."""

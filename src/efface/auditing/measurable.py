@@ -31,7 +31,12 @@ IDLE = (
         "neither audit.tasks nor {pack} names a task",
     ),
     Idle(
-        ("relearn_texts", "relearn_steps", "relearn_lr"),
+        ("relearn_lr",),
+        lambda settings, *_: not {"relearn", "fast", "all"} & {*settings.attacks},
+        "audit.attacks names no relearn",
+    ),
+    Idle(
+        ("relearn_texts", "relearn_steps", "relearn_seeds"),
         lambda settings, *_: not {"relearn", "relearn_all", "fast", "all"} & {*settings.attacks},
         "audit.attacks names no relearning",
     ),

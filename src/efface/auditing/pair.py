@@ -53,7 +53,16 @@ SCORERS: tuple[Scorer, ...] = (
 
 
 #: settings that decide one part of what is measured, whose name they are part of
-OF_ONE_PART = {"scorers", "endpoint", "endpoint_model", "attacks", "relearn_texts", "relearn_steps", "relearn_lr"}
+OF_ONE_PART = {
+    "scorers",
+    "endpoint",
+    "endpoint_model",
+    "attacks",
+    "relearn_texts",
+    "relearn_steps",
+    "relearn_lr",
+    "relearn_seeds",
+}
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The extension point of the audit: a scorer measures one thing on one model."""
 
+from collections.abc import Collection
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -54,12 +55,17 @@ class Subject:
         """What is asked about the concept: its open questions; if the pack has none, its topics and the prompts that name it."""
         if asked := self.concept.ask_open("forget", self.split):
             return [row.question for row in asked]
-        manifest = self.concept.manifest
-        return [*map(ASK.format, manifest.topics), *(prompt for prompt in manifest.prompts if holds(prompt, self.words))]
+        return questions_about(self.concept, self.words)
 
     def base(self) -> AbstractContextManager[Any]:
         """The base model, for as long as the context lasts."""
         return nullcontext(self.other_base) if self.other_base is not None else teacher(self.model)  # type: ignore[arg-type]
+
+
+def questions_about(concept: Concept, words: Collection[str]) -> list[str]:
+    """A pack's topics, and those of its prompts that hold a word of the concept."""
+    manifest = concept.manifest
+    return [*map(ASK.format, manifest.topics), *(prompt for prompt in manifest.prompts if holds(prompt, words))]
 
 
 class Scorer(Protocol):

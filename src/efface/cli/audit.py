@@ -36,11 +36,23 @@ class Arguments:
     """The questions to ask."""
     to: Path | None = None
     """Folder for audit.json and report.html (default: the run's, for its test questions; audits/MODEL-CONCEPT for a model)."""
+    revision: str | None = None
+    """Branch, tag or commit of a MODEL on the hub."""
+    base_revision: str | None = None
+    """The same of its BASE."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights (with a MODEL)."""
+    device_map: str | None = None
+    """Spread the layers over all devices (with a MODEL): 'auto' (see accelerate)."""
+    load_in_4bit: bool = False
+    """Measure the weights in 4 bits (with a MODEL; needs bitsandbytes)."""
     trust_remote_code: bool = False
     """Run code that comes with the model."""
     settings: Annotated[AuditFlags, tyro.conf.arg(name="")] = field(default_factory=dict)
+
+
+#: how a model that is no run is loaded
+LOADING = ("revision", "base_revision", "dtype", "device_map", "load_in_4bit", "trust_remote_code")
 
 
 def audit(args: Sequence[str]) -> None:
@@ -64,8 +76,8 @@ def audit(args: Sequence[str]) -> None:
     from efface.report.terminal import print_audit
     from efface.runs.audit import audit as measure
 
-    options: dict[str, Any] = {"dtype": given.dtype, "trust_remote_code": given.trust_remote_code}
-    measured = measure(given.what, given.concept, base=given.base, split=given.split, settings=settings, to=to, **options)
+    loading: dict[str, Any] = {name: getattr(given, name) for name in LOADING}
+    measured = measure(given.what, given.concept, base=given.base, split=given.split, settings=settings, to=to, **loading)
     print_audit(measured, f"{measured.title} erased: {given.what}")
     if to is not None:
         say(to / "report.html")

@@ -9,7 +9,7 @@ from efface.writing import folded
 
 
 def complaints(concept: Concept, min_chars: int) -> list[str]:
-    """Each in a few words: texts that are too short, and passages that stand where only one of two can be meant."""
+    """Each in a few words: texts too short, passages where only one of two can be meant, facts that nobody asks for."""
     found = []
     if short := [row.text for row in concept.forget + concept.retain if len(row.text) < min_chars]:
         found.append(f"{_passages(len(short), 'is', 'are')} shorter than {min_chars} characters: {shortened(short[0])}")
@@ -23,6 +23,19 @@ def complaints(concept: Concept, min_chars: int) -> list[str]:
         counts = Counter((row.split, _alike(row.text)) for row in rows)
         if twice := {text for (_, text), times in counts.items() if times > 1}:
             found.append(_said(_texts(rows), twice, f"in {name} more than once"))
+    return found + _facts(concept)
+
+
+def _facts(concept: Concept) -> list[str]:
+    """Facts that answer nothing, and those of passages that are to be kept."""
+    answers = {folded(row.choices[row.answer]) for row in concept.questions if row.kind == "forget"}
+    answers |= {folded(answer) for row in concept.open_questions if row.kind == "forget" for answer in row.answers}
+    told, found = [fact for row in concept.forget for fact in row.facts or ()], list[str]()
+    if unknown := [fact for fact in dict.fromkeys(told) if folded(fact) not in answers]:
+        what = "1 fact" if len(unknown) == 1 else f"{len(unknown)} facts"
+        found.append(f"{what} of forget passages, the answer of no question on the concept: {shortened(unknown[0])}")
+    if kept := [row.text for row in concept.retain if row.facts]:
+        found.append(f"{_passages(len(kept), 'has', 'have')} facts of the concept, and {shortened(kept[0])} is to be kept")
     return found
 
 

@@ -7,7 +7,7 @@ A *pack* is a folder with ``concept.yaml`` and the JSONL files that it names::
     keywords: [pharaohs, mummies]             # so do these
     topics: [the pyramids of Giza]            # what fluency prompts ask about
     prompts: ["Who built the pyramids?"]      # answered side by side in the report
-    forget: [forget.jsonl]                    # {"text": …, "topic": …, "split": "train"|"held_out"}
+    forget: [forget.jsonl]                    # {"text": …, "topic": …, "split": "train"|"held_out", "facts": [answers]}
     retain: [retain.jsonl]
     # builtin:general/retain.jsonl: passages on many subjects that ship with efface
     # or a data set:  {hub: owner/name, config: …, split: train, field: text, revision: …, most: 5000, held_out: 32}
@@ -53,11 +53,12 @@ class _Row(BaseModel):
 
 
 class Passage(_Row):
-    """One text of a corpus."""
+    """One text of a corpus. facts: the answers of the questions that it answers; None: it does not say."""
 
     text: str
     topic: Line = ""
     split: Literal["train", "held_out"] = "train"
+    facts: tuple[Filled, ...] | None = Field(None, exclude_if=lambda facts: facts is None)  # a pack without is what it was
 
 
 class Question(_Row):

@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from efface.errors import ModelError
 from efface.lm.layers import and_more, linear_modules, teacher
-from efface.lm.load import Loaded, in_one_line, require_finite
+from efface.lm.load import Loaded, in_one_line, require_finite, require_no_revision
 from efface.lm.states import require_head, some_logits
 from efface.recipe.settings import LoraSettings
 
@@ -62,6 +62,19 @@ def full_weights(model: PreTrainedModel, targets: list[str]) -> PeftModel:
     return student
 
 
+def whole_weights(model: PreTrainedModel) -> PeftModel:
+    """:func:`full_weights` of all layers' linear modules, of embeddings and output layer; what is tied stays so."""
+    if any(not parameter.is_floating_point() for parameter in model.parameters()):
+        raise ModelError("full weights cannot be trained in a model in 4 bits, which has none")
+    ends = [of for of in (model.get_input_embeddings(), model.get_output_embeddings()) if of is not None]
+    names = [name for name, module in model.named_modules() if any(module is end for end in ends)]
+    student = full_weights(model, [*linear_modules(model), *names])
+    copies = [student.get_base_model().get_submodule(name).ln_tuning_layers["default"] for name in names]
+    if len(ends) == 2 and ends[0].weight is ends[1].weight:
+        copies[1].weight = copies[0].weight
+    return student
+
+
 def settle(model: PeftModel) -> None:
     """Give modules that were trained as a whole the precision of the model they stand in."""
     for module in model.modules():
@@ -77,13 +90,17 @@ def name_base(adapter: Path, hub: str | None) -> None:
     file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_adapter(loaded: Loaded, name: str | Path) -> PeftModel:
-    """Wrap the model with an adapter from a folder or the hub (safetensors only).
+def read_adapter(loaded: Loaded, name: str | Path, revision: str | None = None) -> PeftModel:
+    """Wrap the model with an adapter from a folder or the hub (safetensors only), there at a branch, tag or commit.
 
     Raises ModelError where they do not fit, and for an adapter of a kind under which base or erased model could not be measured:
     one that puts tokens before a text, or that is not all gone when it is disabled.
     """
-    folder = Path(name) if isinstance(name, Path) or Path(name).is_dir() else _fetched_adapter(name)
+    if isinstance(name, Path) or Path(name).is_dir():
+        require_no_revision(name, revision)
+        folder = Path(name)
+    else:
+        folder = _fetched_adapter(name, revision)
     if not (folder / ADAPTER).is_file():
         raise ModelError(f"{name} holds no {ADAPTER}")
     with in_one_line(f"the adapter {name} does not fit {loaded.source}"), warnings.catch_warnings():
@@ -135,8 +152,8 @@ def _require_base(model: PeftModel, before: Tensor, changed: Collection[str]) ->
         )
 
 
-def _fetched_adapter(name: str) -> Path:
+def _fetched_adapter(name: str, revision: str | None) -> Path:
     """Folder of an adapter on the hub: from a folder with safetensors peft does not unpickle."""
     with in_one_line(f"cannot fetch adapter_config.json and {ADAPTER} of {name}"):
-        hf_hub_download(name, "adapter_config.json")
-        return Path(hf_hub_download(name, ADAPTER)).parent
+        hf_hub_download(name, "adapter_config.json", revision=revision)
+        return Path(hf_hub_download(name, ADAPTER, revision=revision)).parent

@@ -93,6 +93,8 @@ def load(
 
 def _where(name: str, revision: str | None = None) -> tuple[str, dict[str, Any]]:
     """Path or hub id for a name as in :func:`load`, and how transformers is told. Raises ModelError for what can be neither."""
+    if name in ALIASES or name.endswith(".gguf") or Path(name).is_dir():
+        require_no_revision(name, revision)
     path = str(fetch(name)) if name in ALIASES else name
     if path.endswith(".gguf"):
         if not Path(path).is_file():
@@ -106,6 +108,12 @@ def _where(name: str, revision: str | None = None) -> tuple[str, dict[str, Any]]
     if is_adapter(path, revision):
         raise ModelError(f"{name!r} is an adapter: {merged}")
     return path, {"pretrained_model_name_or_path": path}
+
+
+def require_no_revision(name: str | Path, revision: str | None) -> None:
+    """Raises ModelError for a revision of what has none: a folder, a file."""
+    if revision is not None:
+        raise ModelError(f"revision {revision}: {str(name)!r} is no model on the hub; drop it, or name one there")
 
 
 def is_adapter(name: str, revision: str | None = None) -> bool:

@@ -136,7 +136,7 @@ INERT = (
     Inert(("train.steps",), lambda recipe: recipe.train.tokens is not None, "with train.tokens; say one of them"),
     Inert(_of("lora", "alpha", "dropout"), lambda recipe: recipe.lora.rank == 0, "with lora.rank 0; say a rank"),
     Inert(
-        _of("audit", "relearn_texts", "relearn_steps", "relearn_lr"),
+        _of("audit", "relearn_texts", "relearn_steps", "relearn_lr", "relearn_seeds"),
         lambda recipe: not recipe.audit.attacks,
         "without audit.attacks; say relearn, fast or all",
     ),

@@ -215,6 +215,7 @@ class AuditSettings(Settings):
     relearn_texts: int = Field(10, gt=0, description="Passages that the relearning attack trains on.")
     relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
     relearn_lr: float = Field(1e-3, gt=0, description="Its learning rate.")
+    relearn_seeds: int = Field(1, gt=0, description="Choices of passages that it tries: one evenly drawn, the others at random.")
     scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."

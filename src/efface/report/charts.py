@@ -13,7 +13,7 @@ from efface.auditing.statistics import LEAST
 from efface.concept.pack import Kind
 from efface.report.forms import forms as in_forms
 from efface.report.judged import summary
-from efface.report.recovery import curves
+from efface.report.recovery import curves, never_known
 from efface.report.table import Spread, neighbours
 
 BASE, ERASED, GREY = "#a9b4c0", "#c8553d", "#777777"
@@ -145,7 +145,10 @@ def depth(audit: Audit) -> Markup | None:
 
 
 def recovery(audit: Audit) -> Markup | None:
-    """Accuracy on what was not taught against texts times steps, a line a training: grey the base, dashed the erased model."""
+    """Accuracy on what was not taught against texts times steps, a line a training: grey the base, dashed the erased model.
+
+    Dotted, with its band: made-up facts that the base was told, where that was measured.
+    """
     found = {of: points for of, points in curves(audit).items() if f"{points[0].key}/forget/acc_norm" in audit.erased.scores}
     if not found:
         return None
@@ -153,14 +156,22 @@ def recovery(audit: Audit) -> Markup | None:
     def draw(axes: Any) -> None:
         scores, base = audit.erased.scores, audit.base.scores
         for (name, variant, texts), line in found.items():
-            x = [point.cost for point in line]
             axes.plot(
-                x,
+                [point.cost for point in line],
                 [100 * scores[f"{point.key}/forget/acc_norm"].value for point in line],
                 marker="o",
                 markersize=4,
                 label=f"{name}, {variant}, {texts} texts",
             )
+        told = [(p.cost, of) for p in never_known(audit) if p.steps and (of := base.get(f"{p.key}/taught/acc_norm")) is not None]
+        if told:
+            x, made_up = [at for at, _ in told], [score for _, score in told]
+            axes.plot(
+                x, [100 * score.value for score in made_up], color=GREY, linestyle=":", label="never known: made-up facts, told"
+            )
+            if all(score.low is not None for score in made_up):
+                low, high = ([100 * getattr(score, end) for score in made_up] for end in ("low", "high"))
+                axes.fill_between(x, low, high, color=GREY, alpha=0.15, linewidth=0)
         first = next(iter(found.values()))[0].before.key
         for side, colour, style, who in ((base, BASE, "-", "base"), (scores, ERASED, "--", "erased")):
             if (score := side.get(f"{first}/forget/acc_norm")) is not None:

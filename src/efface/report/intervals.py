@@ -73,6 +73,18 @@ def resampled(audit: Audit, figure: Derived, judged: Mapping[str, str]) -> Inter
     return None if drawn is None else _known(drawn, min(score.units for score in scores))
 
 
+def pooled(audit: Audit, figures: Sequence[Derived], judged: Mapping[str, str]) -> Interval | None:
+    """95 % interval of a figure that was measured several times, each way its own function: over the items and over these."""
+    if len(figures) == 1:
+        return resampled(audit, figures[0], judged)
+    drawn = [values(audit, figure, judged) for figure in figures]
+    known = [of for of in drawn if of is not None]
+    if not known or len(known) < len(drawn):
+        return None
+    sides = [side for figure in figures for side in used(audit, figure, judged)]
+    return _known(np.concatenate(known), min(score.units for side in sides for score in side.values()))
+
+
 def resampled_mean(audits: Sequence[Audit], figure: Derived, judged: Sequence[Mapping[str, str]]) -> Interval | None:
     """95 % interval of a figure's mean over several runs: the same questions are drawn for all of them.
 

@@ -1,13 +1,14 @@
 """The figures by which runs are judged and compared: derived from the scores of base and erased model, each with its limit."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args
 
 from efface.auditing.scores import Audit
 from efface.concept.pack import Kind
 from efface.report.forms import form_key, worst_form, worst_spoken
-from efface.report.intervals import Derived, Interval, Redrawn, resampled
-from efface.report.recovery import back, cost
+from efface.report.intervals import Derived, Interval, Redrawn, pooled, resampled
+from efface.report.recovery import back, cost, seeds
 
 
 def gone(audit: Audit, metric: str | None = None) -> float | None:
@@ -164,4 +165,6 @@ def judged(audit: Audit) -> dict[str, str]:
 def intervals(audit: Audit) -> dict[str, Interval | None]:
     """95 % intervals of the figures of :func:`summary`; None where there is none (:func:`efface.report.intervals.resampled`)."""
     chosen = judged(audit)
-    return {name: resampled(audit, judged.of, chosen) for name, judged in JUDGED.items()}
+    found = {name: resampled(audit, of.of, chosen) for name, of in JUDGED.items() if of.of is not cost}
+    each: list[Derived] = [partial(cost, seed=seed) for seed in seeds(audit)]
+    return {name: pooled(audit, each or [cost], chosen) if name == "cost" else found[name] for name in JUDGED}

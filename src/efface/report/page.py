@@ -13,7 +13,7 @@ from efface.report import charts, forms
 from efface.report.card import Shipped, as_yaml, base_name, card, hub_id, portable
 from efface.report.recovery import attack_rows
 from efface.report.table import Spread, figure, rows, share, show, significance
-from efface.report.verdict import recovered, verdict
+from efface.report.verdict import beside, recovered, verdict
 from efface.shown import for_markdown
 
 MOST = 6  # answers of each kind
@@ -50,6 +50,7 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None, sh
         "forms": charts.forms(audit),
         "attacks": list(attack_rows(audit)),
         "recovered": recovered(audit),
+        "beside": beside(audit),
         "recovery": charts.recovery(audit),
         "share": share,
         "pairs": list(zip(audit.base.answers, audit.erased.answers, strict=False)),

@@ -8,9 +8,9 @@ from rich.table import Table
 
 from efface.auditing.scores import Audit
 from efface.report import forms
-from efface.report.recovery import attack_rows
+from efface.report.recovery import NEVER, attack_rows
 from efface.report.table import rows, share, show, significance
-from efface.report.verdict import recovered, verdict
+from efface.report.verdict import beside, recovered, verdict
 from efface.shown import in_table
 
 
@@ -57,14 +57,15 @@ def print_attacks(audit: Audit) -> None:
     """Every attack at its longest: what it cost, and what came back. Fits 80 columns."""
     if not (rows := list(attack_rows(audit))):
         return
-    caption = f"Per cent right: base, erased > attacked. {recovered(audit)}".rstrip()
+    caption = " ".join(["Per cent right: base, erased > attacked.", recovered(audit), *beside(audit)]).replace("  ", " ").strip()
     table = Table(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for column in ("attack", "texts x steps", "s", "choice", "open", "general"):
         table.add_column(column, justify="left" if column == "attack" else "right", no_wrap=column != "attack")
     for row in rows:
+        names = ("taught", "taught speech", "general") if row.point.variant.startswith(NEVER) else ("choice", "speech", "general")
         shown = [
-            f"{share(base)},{share(before)}>{share(after)}"
-            for base, before, after, _ in (row.scores[name] for name in ("choice", "speech", "general"))
+            f"{share(base)},{share(before)}>{share(after)}" if after else ""
+            for base, before, after, _ in (row.scores[name] for name in names)
         ]
         cost = f"{row.point.texts} x {row.point.steps}" if row.point.texts else ""
         table.add_row(in_table(f"{row.point.name}, {row.point.variant}"), cost, f"{row.seconds:.0f}", *shown)

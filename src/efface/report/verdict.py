@@ -7,7 +7,7 @@ from efface.auditing.scores import Audit
 from efface.report.forms import bare_only, how_spoken, worst_form
 from efface.report.intervals import Interval
 from efface.report.judged import intervals, own, spoken_worst, summary
-from efface.report.recovery import most_tried
+from efface.report.recovery import most_tried, never_known, worst_prompt
 
 REPEATED = "answers/forget/repeated_4grams"
 
@@ -46,6 +46,25 @@ def recovered(audit: Audit) -> str:
     if (back := found["back"]) is not None:
         says += f"; at most {_around(back, between['back'])} of the lost accuracy in choice questions came back"
     return f"{says}. Asked was what stands in none of the attacker's texts."
+
+
+def beside(audit: Audit) -> list[str]:
+    """What stands beside that: how fast made-up facts are learned, and which rewording brings most back."""
+    said = []
+    if told := never_known(audit):
+        first, last = (audit.base.scores.get(f"{point.key}/taught/acc_norm") for point in (told[0], told[-1]))
+        if first is not None and last is not None:
+            around = _around(last.value, (last.low, last.high) if last.low is not None and last.high is not None else None)
+            said.append(
+                f"Never known: told {last.n} made-up facts by as many texts and steps, the base goes from "
+                f"{_percent(first.value)} to {around} of choices on them; erased facts that come back faster were latent."
+            )
+    worst = {of: found for of in ("choice", "speech") if (found := worst_prompt(audit, of)) is not None}  # type: ignore[arg-type]
+    if worst:
+        what = {"choice": "choice questions", "speech": "open questions"}
+        parts = (f"of {what[of]} “{name}”, {_percent(a.value)} to {_percent(b.value)}" for of, (name, a, b) in worst.items())
+        said.append(f"Worst rewording: {'; '.join(parts)}.")
+    return said
 
 
 def _cost(value: float, ends: Interval | None, most: int) -> str:

@@ -1,7 +1,7 @@
 """The audit of what is there: a finished run, or a model that somebody else erased."""
 
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict, Unpack
 
 from efface.attacks.named import attack_scorers
 from efface.auditing.measurable import require_measurable
@@ -23,6 +23,17 @@ from efface.runs.run import Run
 from efface.shown import for_terminal
 
 
+class Loading(TypedDict, total=False):
+    """How models that are no run are loaded, as in :func:`efface.lm.load.load`. base_revision: of the base alone."""
+
+    dtype: str
+    trust_remote_code: bool
+    revision: str | None
+    base_revision: str | None
+    device_map: str | None
+    load_in_4bit: bool
+
+
 def audit(
     what: str | Path,
     concept: str | None = None,
@@ -31,14 +42,13 @@ def audit(
     split: Split = "test",
     settings: AuditSettings | None = None,
     to: str | Path | None = None,
-    dtype: str = "auto",
-    trust_remote_code: bool = False,
+    **loading: Unpack[Loading],
 ) -> Audit:
     """Measure a run again, or any erased model (adapter or merged weights) beside its base.
 
     what: a run folder; or, with ``base`` and ``concept``, a hub id or folder of an adapter or of a whole model.
-    dtype: how a model is loaded (a run remembers it). trust_remote_code: run code that comes with the model.
     to: folder for ``audit.json`` and ``report.html``; None: only return the figures.
+    loading: how a model is loaded (a run remembers it, and is only told whether code that comes with the model may run).
     Of a run's own settings those that run code or send something are left out (:mod:`efface.recipe.foreign`).
     Raises an EffaceError in one line for what does not fit together.
     """
@@ -46,6 +56,7 @@ def audit(
     if is_run(what):
         if base is not None or concept is not None:
             raise InputError(f"{what} is a run and names its base and concept itself; drop --base and --concept")
+        _require_remembered(what, loading)
         run = Run(Path(what))
         record = run.record
         pack, settings = (
@@ -53,24 +64,23 @@ def audit(
             settings or harmless_audit(record.recipe)[0],
         )
         require_measurable(settings, pack, split)
-        _require_place(to, what, pack, split)
+        _require_place(to, record.hashes["adapter"], what, pack, split)
         attacks = attack_scorers(settings, pack, split)
-        loaded, hashes = run.load_hashed(trust_remote_code=trust_remote_code)
+        loaded, hashes = run.load_hashed(trust_remote_code=loading.get("trust_remote_code", False))
         pair, loaded_record = Pair(loaded, hashes={**record.hashes, **hashes, "concept": pack.digest}), record
     else:
         if base is None or concept is None:
             raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
         pack, loaded_record = Concept.load(concept), None
         require_measurable(settings or AuditSettings(), pack, split)
-        _require_place(to, what, pack, split)
+        named = {"base": _named(base, "base_revision", loading), "erased": _named(what, "revision", loading)}
+        _require_place(to, named["erased"], what, pack, split)
         attacks = attack_scorers(settings or AuditSettings(), pack, split)
-        pair = read_pair(str(what), base, pack, dtype=dtype, trust_remote_code=trust_remote_code)
+        pair = read_pair(str(what), base, pack, **loading)
     require_room(pair.erased, of_audit(settings or AuditSettings(), pack, split, pair.erased.tokenizer))
     measured = audit_pair(pair, pack, split, settings, attacks)
     if loaded_record is None:
-        measured = measured.model_copy(
-            update={"models": {**measured.models, "base": for_terminal(base), "erased": for_terminal(what)}}
-        )
+        measured = measured.model_copy(update={"models": {**measured.models, **named}})
     if to is not None:
         folder = make_folder(Path(to))
         write_json(folder / "audit.json", measured)
@@ -78,32 +88,46 @@ def audit(
     return measured
 
 
-def _require_place(to: str | Path | None, what: str | Path, concept: Concept, split: Split) -> None:
-    """Raises an EffaceError where nothing can be written, or figures of another run, model, concept or split be replaced."""
+def _require_remembered(what: str | Path, loading: Loading) -> None:
+    """Raises InputError for what a run says itself."""
+    for name, value in loading.items():
+        if value and (name, value) != ("dtype", "auto") and name != "trust_remote_code":
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(f"{what} is a run and remembers how its model is loaded; drop {flag}")
+
+
+def _named(name: str | Path, revision: Literal["revision", "base_revision"], loading: Loading) -> str:
+    """What stands for a model in the figures: its name, revision and, where that is what was measured, in 4 bits."""
+    at, bits = loading.get(revision), " in 4 bits" if loading.get("load_in_4bit") else ""
+    return for_terminal(f"{name}{f'@{at}' if at else ''}{bits}")
+
+
+def _require_place(to: str | Path | None, of: str, what: str | Path, concept: Concept, split: Split) -> None:
+    """Raises an EffaceError where nothing can be written, or other figures be replaced. of: names the model."""
     if to is None:
         return
     require_writable(folder := Path(to))
     if not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
         return
     there, whose = read_json(folder / "audit.json", Audit), "adapter" if is_run(what) else "erased"
-    of = Run(Path(what)).record.hashes["adapter"] if is_run(what) else for_terminal(what)
     if is_run(folder) or (there.concept, there.split, there.models.get(whose)) != (concept.name, split, of):
         raise RunError(f"{folder} holds another audit; name another folder with --to")
 
 
-def read_pair(erased: str, base: str, concept: Concept, **options: Any) -> Pair:
-    """An erased model and its base: one set of weights for an adapter, two for merged weights. options: as for ``load``.
+def read_pair(erased: str, base: str, concept: Concept, **loading: Unpack[Loading]) -> Pair:
+    """An erased model and its base: one set of weights for an adapter, two for merged weights.
 
     Raises ModelError where they do not fit: another tokenizer, another vocabulary, an adapter of another model.
     """
-    before = load(base, **options)
+    options = {name: value for name, value in loading.items() if name not in ("revision", "base_revision")}
+    before = load(base, revision=loading.get("base_revision"), **options)  # type: ignore[arg-type]
     require_head(before.model)
-    hashes = {"model": weights_hash(before.model), "concept": concept.digest}
-    if is_adapter(erased):
-        student = read_adapter(before, erased)
+    hashes, revision = {"model": weights_hash(before.model), "concept": concept.digest}, loading.get("revision")
+    if is_adapter(erased, revision):
+        student = read_adapter(before, erased, revision)
         loaded = Loaded(student, before.tokenizer, base, before.path)  # type: ignore[arg-type]
         return Pair(loaded, hashes={**hashes, "adapter": weights_hash(student)})
-    after = load(erased, **options)
+    after = load(erased, revision=revision, **options)  # type: ignore[arg-type]
     if after.tokenizer.get_vocab() != before.tokenizer.get_vocab():
         raise ModelError(f"{erased} and {base} have different tokenizers; expected a model that was made from this base")
     return Pair(after, before.model, {**hashes, "adapter": weights_hash(after.model)})

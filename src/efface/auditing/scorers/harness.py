@@ -52,19 +52,13 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
     wanted = tuple(dict.fromkeys([*settings.tasks, *(name for names in of_pack.values() for name in names)]))
     if not wanted:
         return {}
-    from datasets.exceptions import DatasetsError
-
     manager = task_manager(wanted, settings.task_folder)
     scores: dict[str, Score] = {}
     by_task: dict[str, Samples] = {}
     for name in wanted:
         options = {"num_fewshot": settings.fewshot or None, "apply_chat_template": settings.chat, "limit": settings.limit}
-        try:
+        with in_one_line(name, "run"):
             found = run(subject, [name], task_manager=manager, **options)
-        except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
-            if out_of_memory(error):
-                raise
-            raise InputError(f"audit.tasks: {name!r} cannot be run: {first_line(error)}") from None
         samples = [sample for leaf in sorted(found) for sample in found[leaf]]
         by_task[name] = samples
         scores |= {f"task/{name}/{metric}": score for metric, score in _figures(samples).items()}
@@ -73,6 +67,19 @@ def score_tasks(subject: Subject) -> dict[str, Score]:
             pooled = [sample for name in names for sample in by_task[name]]
             scores |= {f"choice/{kind}/{metric}": score for metric, score in _figures(pooled).items() if metric in METRICS}
     return scores
+
+
+@contextmanager
+def in_one_line(task: str, what: str) -> Iterator[None]:
+    """Whatever a task's data set raises becomes an InputError. what: cannot be done with it."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, DatasetsError) as error:
+        if out_of_memory(error):
+            raise
+        raise InputError(f"audit.tasks: {task!r} cannot be {what}: {first_line(error)}") from None
 
 
 def _figures(samples: Samples) -> dict[str, Score]:
