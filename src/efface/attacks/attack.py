@@ -5,11 +5,12 @@ What is scored must not be what was taught. Of an attack that trains, the questi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from efface.auditing.answers import replies
+from efface.auditing.batches import out_of_memory
 from efface.auditing.forms import put
 from efface.auditing.likelihoods import log_likelihoods
 from efface.auditing.scorers.forms import encode, figures
@@ -18,7 +19,7 @@ from efface.auditing.scores import Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Question
-from efface.errors import TrainingError
+from efface.errors import TrainingError, first_line
 from efface.shown import complain
 from efface.writing import contains
 
@@ -28,6 +29,7 @@ class Attacked:
     """A subject after an attack.
 
     variant: which of the attack's ways; texts, steps: what was trained on, and for how long; shown: those texts.
+    form: in which stems are put (:mod:`efface.auditing.forms`). found: what the attack has measured itself, ``kind/metric``.
     """
 
     subject: Subject
@@ -35,6 +37,8 @@ class Attacked:
     texts: int = 0
     steps: int = 0
     shown: tuple[str, ...] = ()
+    form: str = "bare"
+    found: Mapping[str, Score] = field(default_factory=dict)
 
 
 #: measures a subject that an attack has made; it may be changed again afterwards
@@ -79,8 +83,11 @@ class AttackScorer:
 
         try:
             self.attack(subject, measure)
-        except TrainingError as error:  # what else was measured stays
-            complain(f"attack {self.name} is left out from there on: {error}")
+        except (RuntimeError, MemoryError) as error:  # what else was measured stays
+            if not (isinstance(error, TrainingError) or out_of_memory(error)):
+                raise
+            says = error if isinstance(error, TrainingError) else f"out of memory ({first_line(error)})"
+            complain(f"attack {self.name} is left out from there on: {says}")
         return scores
 
 
@@ -89,7 +96,7 @@ def ask(attacked: Attacked) -> dict[str, Score]:
     subject, scores = attacked.subject, dict[str, Score]()
     for kind in ("forget", "general"):
         questions = subject.concept.ask(kind, subject.split)  # type: ignore[arg-type]
-        rows = [encode(subject.tokenizer, put("bare", question, subject.concept)) for question in questions]
+        rows = [encode(subject.tokenizer, put(attacked.form, question, subject.concept)) for question in questions]
         found = log_likelihoods(subject.model, rows, subject.tokenizer.pad_token_id) if rows else []
         taught = [kind == "forget" and contains("\n".join(attacked.shown), [_right(question)]) for question in questions]
         for name, wanted in ((kind, False), ("taught", True)):
@@ -97,7 +104,7 @@ def ask(attacked: Attacked) -> dict[str, Score]:
             if at:
                 of = figures(name, [questions[i] for i in at], [found[i] for i in at], lettered=False)
                 scores[f"{name}/acc_norm"] = of[f"{name}/acc_norm"]
-    return scores | _said(attacked)
+    return {**scores, **_said(attacked), **attacked.found}
 
 
 def _said(attacked: Attacked) -> dict[str, Score]:

@@ -198,6 +198,15 @@ class TrainSettings(Settings):
     checkpoint_steps: int = Field(16, gt=0, description="Write a checkpoint (to resume from) every so many steps.")
 
 
+#: settings of an audit that decide one of its attacks, by its name
+SIZES = {
+    **dict.fromkeys(("relearn", "relearn_all"), ("relearn_texts", "relearn_steps", "relearn_lr")),
+    "leak": ("leak_answers",),
+    "beast": ("suffix_questions", "beast_beams", "beast_tokens"),
+    "gcg": ("suffix_questions", "gcg_candidates", "gcg_steps"),
+}
+
+
 class AuditSettings(Settings):
     """What is measured on base and erased model besides the pack's own questions."""
 
@@ -215,6 +224,12 @@ class AuditSettings(Settings):
     relearn_texts: int = Field(10, gt=0, description="Passages that the relearning attack trains on.")
     relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
     relearn_lr: float = Field(1e-3, gt=0, description="Its learning rate.")
+    leak_answers: int = Field(64, gt=0, description="Sampled answers to each open question in the leak attack.")
+    suffix_questions: int = Field(8, gt=0, description="Tune questions that the suffixes of beast and gcg are made on.")
+    beast_beams: int = Field(8, gt=0, description="Suffixes that beast keeps in every step, and tokens it tries behind each.")
+    beast_tokens: int = Field(20, gt=0, description="Tokens of its suffix, and steps.")
+    gcg_candidates: int = Field(64, gt=0, description="Exchanges that gcg tries in every step.")
+    gcg_steps: int = Field(50, gt=0, description="Steps that it takes.")
     scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
