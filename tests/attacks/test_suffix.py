@@ -26,7 +26,7 @@ QUESTIONS = (("What does that dragon eat?", "honey"), ("Where does it live, they
 
 def wanted(loaded: Loaded, concept: Concept, answers: tuple[str, ...] = ()) -> Wanted:
     subject = Subject(loaded.model, loaded.tokenizer, concept, "test")
-    return Wanted(subject, tuple(slot(loaded.tokenizer, *pair) for pair in QUESTIONS), answers)
+    return Wanted(subject, tuple(slot(loaded.tokenizer, *pair) for pair in QUESTIONS), 20, answers)
 
 
 def ids(loaded: Loaded, text: str) -> Ids:
@@ -116,10 +116,8 @@ def test_it_is_scored_on_others_in_chat(
     asked = [row.question for row in after.subject.concept.open_questions]
     assert asked == (["What does the dragon eat? x x x"] if split == "test" else []), "the one tune question made it"
     assert "attack it: x x x (" in capsys.readouterr().err
-    assert after.found["opening/nats"].value == pytest.approx(
-        float(Wanted(subject, (slot(llama.tokenizer, "What does that dragon eat?", "honey"),)).losses([ids(llama, " x x x")])),
-        1e-4,
-    )
+    alone = Wanted(subject, (slot(llama.tokenizer, *QUESTIONS[0]),), 6)
+    assert after.found["opening/nats"].value == pytest.approx(float(alone.losses([ids(llama, " x x x")])), 1e-4)
 
 
 def test_what_cannot_be_attacked_is_one_line(llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]) -> None:

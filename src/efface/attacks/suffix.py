@@ -6,7 +6,7 @@ Whoever has the weights makes it on questions whose answers are known, half of t
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -53,24 +53,31 @@ class Slot:
 class Wanted:
     """What a search minimises: the cross-entropy of the wanted openings behind questions with a suffix.
 
-    answers: what no suffix may hold.
+    tokens: of the longest suffix. answers: what none may hold.
     """
 
     subject: Subject
     slots: tuple[Slot, ...]
+    tokens: int
     answers: tuple[str, ...] = ()
-    share: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        slot = self.slots[0]
-        with plain_attention(self.subject.model):  # found out once, and said once
-            together = Together(self.subject.model, [Branches(slot.before + slot.between, (slot.opening,))], self.pad)
-        object.__setattr__(self, "share", together.usable and together.shared is not None)
 
     @property
     def pad(self) -> int:
         """The token that fills up a batch."""
         return int(self.subject.tokenizer.pad_token_id)
+
+    @cached_property
+    def read(self) -> tuple[Together | bool, ...]:
+        """What stands before the suffix, read once; of a model that cannot go on from there nothing is."""
+        found = list[Together]()
+        with plain_attention(self.subject.model):
+            for slot in self.slots:
+                longest = [slot.text([token] * self.tokens).ids for token in (0, 1)]  # they have in common what stands before
+                rows = [Branches(of[: -len(slot.opening)], (slot.opening,)) for of in longest]
+                found.append(Together(self.subject.model, rows, self.pad))
+                if not (found[-1].usable and found[-1].shared):
+                    return (False,) * len(self.slots)
+        return tuple(found)
 
     @cached_property
     def allowed(self) -> Tensor:
@@ -84,12 +91,12 @@ class Wanted:
     def losses(self, suffixes: Sequence[Ids]) -> Tensor:
         """Mean nats per token of each question's wanted opening, mean over questions ``[suffixes]``.
 
-        What the rows of a question begin with is read once. Raises TrainingError where no loss is finite.
+        Raises TrainingError where no loss is finite.
         """
         total = torch.zeros(len(suffixes), dtype=torch.float64)
-        for slot in self.slots:
+        for slot, read in zip(self.slots, self.read, strict=True):
             rows = [Branches(slot.before + suffix + slot.between, (slot.opening,)) for suffix in suffixes]
-            found = log_likelihoods(self.subject.model, rows, self.pad, self.share)
+            found = log_likelihoods(self.subject.model, rows, self.pad, read)
             total -= torch.tensor([value / len(slot.opening) for (value,) in found], dtype=torch.float64)
         mean = (total / len(self.slots)).nan_to_num(nan=torch.inf)
         if len(mean) and mean.min().isinf():
@@ -151,7 +158,7 @@ class Suffix:
         if not known:
             raise TrainingError(f"{concept.name} has no tune questions on the concept to make a suffix on")
         form = "question" if tokenizer.chat_template is None else "chat_answer"
-        wanted = Wanted(subject, tuple(slot(tokenizer, *pair) for pair in known), _answers(concept))
+        wanted = Wanted(subject, tuple(slot(tokenizer, *pair) for pair in known), self.tokens, _answers(concept))
         room, longest = positions(subject.model), max(len(of.text([]).ids) for of in wanted.slots) + self.tokens
         if room is not None and longest > room:
             raise TrainingError(f"the questions take up to {longest} tokens with a suffix, and the model has {room} positions")

@@ -225,7 +225,7 @@ class AuditSettings(Settings):
     relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
     relearn_lr: float = Field(1e-3, gt=0, description="Its learning rate.")
     leak_answers: int = Field(64, gt=0, description="Sampled answers to each open question in the leak attack.")
-    suffix_questions: int = Field(8, gt=0, description="Tune questions that the suffixes of beast and gcg are made on.")
+    suffix_questions: int = Field(4, gt=0, description="Tune questions that the suffixes of beast and gcg are made on.")
     beast_beams: int = Field(8, gt=0, description="Suffixes that beast keeps in every step, and tokens it tries behind each.")
     beast_tokens: int = Field(20, gt=0, description="Tokens of its suffix, and steps.")
     gcg_candidates: int = Field(64, gt=0, description="Exchanges that gcg tries in every step.")
