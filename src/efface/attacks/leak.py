@@ -1,12 +1,13 @@
 """Leak curve: the same open question, asked again and again at temperature 1, until one of the answers is right.
 
-What an erasure has made unlikely is still said by chance: who asks 64 times and can tell a right answer gets it. Each point of
-the curve is estimated without bias from the same samples (arXiv 2107.03374, 2511.04934).
+What an erasure has made unlikely is still said by chance: who asks often and can tell a right answer gets it. Each point of the
+curve is estimated without bias from the same samples (arXiv 2107.03374, 2511.04934).
 """
 
 from dataclasses import dataclass, replace
 
 from efface.attacks.attack import Attacked, Measure
+from efface.attacks.relearning import merged
 from efface.auditing.scorers.open import leak_curve, right_of
 from efface.auditing.subject import Subject
 
@@ -23,6 +24,7 @@ class Leak:
         """Only open questions on the concept are asked."""
         if not (asked := subject.concept.ask_open("forget", subject.split)):
             return
+        counts = right_of(merged(subject), asked, self.samples)
         silent = replace(subject, concept=subject.concept.model_copy(update={"questions": (), "open_questions": ()}))
-        for k, score in leak_curve(right_of(subject, asked, self.samples), self.samples, SIZES).items():
+        for k, score in leak_curve(counts, self.samples, SIZES).items():
             measure(Attacked(silent, f"any of {k} answers", found={"forget/right": score}))

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from efface.attacks.attack import Attacked, Measure
 from efface.attacks.prompts import fits, reworded
+from efface.attacks.relearning import merged
 from efface.auditing.forms import ANSWER, as_question
 from efface.auditing.likelihoods import Branches, Together, log_likelihoods
 from efface.auditing.scores import Score
@@ -153,6 +154,7 @@ class Suffix:
 
         Raises TrainingError for a pack without tune questions, and where there is no room for them.
         """
+        subject = merged(subject)
         tokenizer, concept = subject.tokenizer, subject.concept
         known = known_answers(concept, self.questions)
         if not known:

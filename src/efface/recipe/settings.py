@@ -224,12 +224,12 @@ class AuditSettings(Settings):
     relearn_texts: int = Field(10, gt=0, description="Passages that the relearning attack trains on.")
     relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
     relearn_lr: float = Field(1e-3, gt=0, description="Its learning rate.")
-    leak_answers: int = Field(64, gt=0, description="Sampled answers to each open question in the leak attack.")
+    leak_answers: int = Field(32, gt=0, description="Sampled answers to each open question in the leak attack.")
     suffix_questions: int = Field(4, gt=0, description="Tune questions that the suffixes of beast and gcg are made on.")
     beast_beams: int = Field(8, gt=0, description="Suffixes that beast keeps in every step, and tokens it tries behind each.")
     beast_tokens: int = Field(20, gt=0, description="Tokens of its suffix, and steps.")
     gcg_candidates: int = Field(64, gt=0, description="Exchanges that gcg tries in every step.")
-    gcg_steps: int = Field(50, gt=0, description="Steps that it takes.")
+    gcg_steps: int = Field(25, gt=0, description="Steps that it takes.")
     scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."
