@@ -125,9 +125,12 @@ def test_an_answer_that_is_one_direction_away_comes_back(llama: Loaded, zorn: Co
 
 
 def test_what_was_random_from_the_start_no_attack_brings_back(llama: Loaded, zorn: Concept) -> None:
-    concept, never = quiz(zorn, llama), tiny_model("llama", seed=1).eval()
+    known, never = quiz(zorn, llama, 14), tiny_model("llama", seed=1).eval()
+    others = tuple(row.model_copy(update={"split": "tune"}) for row in known.questions[:8])
+    concept = known.model_copy(update={"questions": (*others, *known.questions[8:])})
     subject = Subject(never, llama.tokenizer, concept, "test", other_base=llama.model)
-    settings = AuditSettings(attacks=("fast", "prompts_all"), relearn_steps=3, relearn_texts=3)
+    sizes = {"relearn_steps": 3, "relearn_texts": 3, "beast_beams": 4, "beast_tokens": 4, "gcg_candidates": 16, "gcg_steps": 3}
+    settings = AuditSettings(attacks=("fast", "prompts_all", "beast", "gcg"), **sizes)
     for scorer in attack_scorers(settings, concept, "test"):
         assert (back := attacked(scorer.attack, subject))
         assert max(back.values()) < 0.5, scorer.name

@@ -72,6 +72,10 @@ def test_seamlessness_of_such_a_pack_is_measured_and_its_judge_read(
             {"relearn_lr": 1e-4},
             "audit.relearn_lr can measure nothing about the dragon of Zorn: audit.attacks names no",
         ),
+        (
+            {"suffix_questions": 4, "attacks": ("fast",)},
+            "audit.suffix_questions can measure nothing about the dragon of Zorn: audit.attacks names none of beast, gcg, all;",
+        ),
         ({"endpoint_model": "m"}, "audit.endpoint_model can measure nothing"),
     ],
 )

@@ -159,3 +159,13 @@ def test_page_card_and_terminal_say_what_it_takes(tmp_path: Path, capsys: pytest
     assert "No training of up to 250 texts × steps brought half of what was lost back" in said
     write_report(tmp_path, audit({}).model_copy(update={"erased": Measured(scores={}, answers=[])}))
     assert "What it takes" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_an_attack_without_texts_stands_beside_what_it_measured_before_or_beside_the_audit() -> None:
+    where, own = "attack/gcg/suffix of 20 tokens/0x0", "attack/gcg/before/0x0/forget/acc_norm"
+    after = {f"{where}/forget/acc_norm": right(30), f"{where}/forget/right": right(8)}
+    plain = {"choice/forget/acc_norm": right(50), "open/forget/right": right(4)}
+    sides = [Measured(scores={**plain, **after, own: right(hits)}, answers=[]) for hits in (40, 10)]
+    (row,) = attack_rows(audit({}).model_copy(update={"base": sides[0], "erased": sides[1]}))
+    assert [of and of.value for of in row.scores["choice"]] == [0.5, 0.125, 0.375, 0.375], "in the same form"
+    assert [of and of.value for of in row.scores["speech"]] == [0.05, 0.05, 0.1, 0.1]

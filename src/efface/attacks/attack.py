@@ -5,11 +5,12 @@ What is scored must not be what was taught. Of an attack that trains, the questi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 
 from efface.auditing.answers import replies
+from efface.auditing.batches import out_of_memory
 from efface.auditing.forms import put
 from efface.auditing.likelihoods import Branches, log_likelihoods
 from efface.auditing.public import Lettered, topics_asked
@@ -19,7 +20,7 @@ from efface.auditing.scores import Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Passage, Question
-from efface.errors import ModelError, TrainingError
+from efface.errors import ModelError, TrainingError, first_line
 from efface.lm.layers import positions
 from efface.shown import complain
 from efface.writing import contains, folded
@@ -32,6 +33,7 @@ class Attacked:
     """A subject after an attack.
 
     variant: which of the attack's ways; texts, steps: on how many it was trained, and for how long; shown: these passages.
+    form: in which stems are put (:mod:`efface.auditing.forms`). found: what the attack has measured itself, ``kind/metric``.
     """
 
     subject: Subject
@@ -39,6 +41,8 @@ class Attacked:
     texts: int = 0
     steps: int = 0
     shown: tuple[Passage, ...] = ()
+    form: str = "bare"
+    found: Mapping[str, Score] = field(default_factory=dict)
 
 
 #: measures a subject that an attack has made; it may be changed again afterwards
@@ -87,8 +91,12 @@ class AttackScorer:
             measure(Attacked(subject, "before"))
         try:
             self.attack(subject, measure)
-        except (TrainingError, ModelError) as error:  # what else was measured stays
-            complain(f"attack {self.name} is left out from there on: {error}")
+        except (RuntimeError, MemoryError, ModelError) as error:  # what else was measured stays
+            expected = isinstance(error, TrainingError | ModelError)
+            if not (expected or out_of_memory(error)):
+                raise
+            says = error if expected else f"out of memory ({first_line(error)})"
+            complain(f"attack {self.name} is left out from there on: {says}")
         return scores
 
 
@@ -104,14 +112,14 @@ def _complete(subject: Subject, asked: Sequence[Question]) -> Subject:
     return replace(subject, concept=concept.model_copy(update=rows))
 
 
-def encoded(questions: Sequence[Question], subject: Subject) -> list[Branches]:
-    """Choice questions as bare stems; where all are of tasks that score letters, as such a task asks them."""
-    form = _form(questions)
+def encoded(questions: Sequence[Question], subject: Subject, form: str = "bare") -> list[Branches]:
+    """Choice questions with their stems in a form; where all are of tasks that score letters, as such a task asks them."""
+    form = _form(questions, form)
     return [encode(subject.tokenizer, put(form, question, subject.concept)) for question in questions]
 
 
-def _form(questions: Sequence[Question]) -> str:
-    return "letters" if questions and all(isinstance(question, Lettered) for question in questions) else "bare"
+def _form(questions: Sequence[Question], form: str = "bare") -> str:
+    return "letters" if questions and all(isinstance(question, Lettered) for question in questions) else form
 
 
 def ask(attacked: Attacked) -> dict[str, Score]:
@@ -119,7 +127,7 @@ def ask(attacked: Attacked) -> dict[str, Score]:
     subject, scores = attacked.subject, dict[str, Score]()
     for kind in ("forget", "general"):
         questions = subject.concept.ask(kind, subject.split)  # type: ignore[arg-type]
-        rows, lettered = encoded(questions, subject), _form(questions) == "letters"
+        rows, lettered = encoded(questions, subject, attacked.form), _form(questions) == "letters"
         found = log_likelihoods(subject.model, rows, subject.tokenizer.pad_token_id) if rows else []
         taught = [kind == "forget" and tells(attacked.shown, [_right(question)]) for question in questions]
         for name, wanted in ((kind, False), ("taught", True)):
@@ -127,7 +135,7 @@ def ask(attacked: Attacked) -> dict[str, Score]:
             if at:
                 of = figures(name, [questions[i] for i in at], [found[i] for i in at], lettered)
                 scores[f"{name}/acc_norm"] = of[f"{name}/acc_norm"]
-    return scores | _said(attacked)
+    return {**scores, **_said(attacked), **attacked.found}
 
 
 def _said(attacked: Attacked) -> dict[str, Score]:

@@ -6,16 +6,20 @@ from hashlib import sha256
 from pathlib import Path
 
 from efface.attacks.attack import Attack, AttackScorer, Measure
+from efface.attacks.beast import beast
 from efface.attacks.directions import directions
+from efface.attacks.gcg import TOKENS, gcg
+from efface.attacks.leak import Leak
 from efface.attacks.prompts import PROMPTS, Prompts
 from efface.attacks.quantise import quantise
 from efface.attacks.relearning import Relearning, Training
+from efface.attacks.suffix import Suffix
 from efface.auditing.public import public_questions
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Split
 from efface.errors import EffaceError, InputError
 from efface.recipe.own import import_file, in_brief
-from efface.recipe.settings import AuditSettings
+from efface.recipe.settings import SIZES, AuditSettings
 
 
 def _relearn(settings: AuditSettings) -> Attack:
@@ -31,6 +35,16 @@ def _relearn_all(settings: AuditSettings) -> Attack:
     return Relearning((*low_rank, *whole), control=False, seeds=settings.relearn_seeds)
 
 
+def _beast(settings: AuditSettings) -> Attack:
+    beams, tokens = settings.beast_beams, settings.beast_tokens
+    return Suffix("beast", lambda wanted: beast(wanted, beams, tokens), settings.suffix_questions, tokens)
+
+
+def _gcg(settings: AuditSettings) -> Attack:
+    candidates, steps = settings.gcg_candidates, settings.gcg_steps
+    return Suffix("gcg", lambda wanted: gcg(wanted, candidates, steps), settings.suffix_questions, TOKENS)
+
+
 #: each costs as much as quantising; ``prompts_all`` has the others
 FEW_PROMPTS = ("begun answer", "role play", "filler in Latin")
 #: by name, what makes the attack for some settings
@@ -41,6 +55,9 @@ ATTACKS: Mapping[str, Callable[[AuditSettings], Attack]] = {
     "prompts_all": lambda _: Prompts(tuple(variant for variant in PROMPTS if variant not in FEW_PROMPTS)),
     "quantise": lambda _: quantise,
     "directions": lambda _: directions,
+    "leak": lambda settings: Leak(settings.leak_answers),
+    "beast": _beast,
+    "gcg": _gcg,
 }
 #: minutes for a small model on a processor
 FAST = ("relearn", "prompts", "quantise", "directions")
@@ -65,16 +82,9 @@ def attack_scorers(settings: AuditSettings, concept: Concept, split: Split) -> t
     return tuple(replace(scorer, key=f"{scorer.key} {of}".lstrip(), asked=asked) for scorer in scorers)
 
 
-#: settings that decide what an attack finds, by its name
-DECIDES = {
-    "relearn": {"relearn_texts", "relearn_steps", "relearn_lr", "relearn_seeds"},
-    "relearn_all": {"relearn_texts", "relearn_steps", "relearn_seeds"},
-}
-
-
 def _scorer(name: str, settings: AuditSettings) -> AttackScorer:
     if name in ATTACKS:
-        decides = settings.model_dump_json(include=DECIDES[name]) if name in DECIDES else ""
+        decides = settings.model_dump_json(include=set(SIZES.get(name, ())))
         return AttackScorer(name, ATTACKS[name](settings), decides)
     if Path(name).suffix != ".py":
         raise InputError(f"audit.attacks: no attack {name!r}; expected {', '.join([*GROUPS, *ATTACKS])}, or a Python file")

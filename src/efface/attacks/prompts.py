@@ -53,13 +53,20 @@ class Prompts:
         """A way whose texts are longer than the model can read is left out."""
         for variant in self.variants:
             asked = replace(subject, concept=rewritten(subject.concept, subject.split, variant))
-            if _fits(asked):
+            if fits(asked):
                 measure(Attacked(asked, variant))
 
 
 def rewritten(concept: Concept, split: Split, variant: str) -> Concept:
     """The concept with its forget questions of a split in one of the :data:`PROMPTS`, and no others."""
-    stem, open_one = _ways(concept, variant)
+    return reworded(concept, split, *_ways(concept, variant))
+
+
+def reworded(concept: Concept, split: Split, stem: Callable[[str], str], open_one: Callable[[str], str]) -> Concept:
+    """The concept with its forget questions of a split rewritten by these, and no others.
+
+    A question stays as it is where what is put around it would tell one of its choices or answers.
+    """
     questions = tuple(
         row if contains(stem(""), row.choices) else row.model_copy(update={"stem": stem(row.stem)})
         for row in concept.ask("forget", split)
@@ -85,10 +92,10 @@ def _ways(concept: Concept, variant: str) -> tuple[Callable[[str], str], Callabl
     return (lambda stem: before.format(**told) + stem), (lambda question: around.format(question=question, **told))
 
 
-def _fits(subject: Subject) -> bool:
-    """Whether the model can read every question with its answer."""
+def fits(subject: Subject, form: str = "bare") -> bool:
+    """Whether the model can read every question with its answer, stems in a form."""
     concept, tokenizer = subject.concept, subject.tokenizer
     room = getattr(bare(subject.model).config, "max_position_embeddings", None)
-    lengths = [row.longest for row in encoded(concept.questions, subject)]
+    lengths = [row.longest for row in encoded(concept.questions, subject, form)]
     lengths += [len(chat_prompt(tokenizer, row.question)) + TOKENS for row in concept.open_questions]
     return room is None or max(lengths, default=0) <= room

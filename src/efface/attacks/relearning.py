@@ -8,6 +8,7 @@ is a control, for what comes back with those was hidden, not erased; another is 
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -195,6 +196,16 @@ def release(model: nn.Module) -> PreTrainedModel:
     else:
         merged = _merged(copied)
     return merged.requires_grad_(False)
+
+
+def merged(subject: Subject) -> Subject:
+    """The subject with its adapter merged, or gone, for that is read faster; as it is, where there is none or it cannot be."""
+    if not isinstance(subject.model, PeftModel):
+        return subject
+    with suppress(TrainingError):
+        model = release(subject.model)
+        return replace(subject, model=model, other_base=model if subject.of_base else subject.other_base)
+    return subject
 
 
 def _merged(model: PeftModel) -> PreTrainedModel:

@@ -40,10 +40,10 @@ class Branches:
 
 
 @torch.no_grad()
-def log_likelihoods(model: nn.Module, rows: Sequence[Branches], pad: int, share: bool = True) -> list[list[float]]:
+def log_likelihoods(model: nn.Module, rows: Sequence[Branches], pad: int, share: "bool | Together" = True) -> list[list[float]]:
     """Summed log-probability (nats) of every choice behind its context, row by row, in their order.
 
-    share: whether what texts share is read once; else each choice is read behind its whole context.
+    share: whether what texts share is read once, else each choice is read behind its whole context; or what has read it already.
     """
     head = output_head(model)
 
@@ -61,7 +61,7 @@ def log_likelihoods(model: nn.Module, rows: Sequence[Branches], pad: int, share:
 
     found = dict[int, list[float]]()
     with plain_attention(model):
-        together = Together(model, rows, pad) if share else None
+        together = share if isinstance(share, Together) else Together(model, rows, pad) if share else None
         for batch in batches(rows):
             found |= zip(batch, at_once([rows[i] for i in batch], read), strict=True)
     return [found[i] for i in range(len(rows))]

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 from efface.auditing.scorers.depth import enough
 from efface.concept.pack import Concept, Split
 from efface.errors import InputError
-from efface.recipe.settings import AuditSettings
+from efface.recipe.settings import SIZES, AuditSettings
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,17 @@ class Idle:
     names: tuple[str, ...]
     applies: Callable[[AuditSettings, Concept, Split], bool]
     why: str
+
+
+def _unattacked(setting: str) -> Idle:
+    """A setting of attacks of which none is named."""
+    attacks = [attack for attack, names in SIZES.items() if setting in names]
+    attacks += ["fast", "all"] if "relearn" in attacks else ["all"]
+    return Idle(
+        (setting,),
+        lambda settings, *_: not {*attacks} & {*settings.attacks},
+        f"audit.attacks names none of {', '.join(attacks)}",
+    )
 
 
 IDLE = (
@@ -30,16 +42,7 @@ IDLE = (
         lambda settings, pack, _: not (settings.tasks or any(pack.manifest.tasks.values())),
         "neither audit.tasks nor {pack} names a task",
     ),
-    Idle(
-        ("relearn_lr",),
-        lambda settings, *_: not {"relearn", "fast", "all"} & {*settings.attacks},
-        "audit.attacks names no relearn",
-    ),
-    Idle(
-        ("relearn_texts", "relearn_steps", "relearn_seeds"),
-        lambda settings, *_: not {"relearn", "relearn_all", "fast", "all"} & {*settings.attacks},
-        "audit.attacks names no relearning",
-    ),
+    *map(_unattacked, dict.fromkeys(chain.from_iterable(SIZES.values()))),
     Idle(("endpoint_model",), lambda settings, *_: settings.endpoint is None, "no audit.endpoint is given"),
 )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 
 from peft import PeftModel
@@ -35,7 +36,7 @@ from efface.errors import InputError, ModelError, WriteError
 from efface.files import make_folder, read_or_drop, write_json
 from efface.lm.bundled import cache_dir
 from efface.lm.load import Loaded, load, require_model, weights_hash
-from efface.recipe.settings import AuditSettings
+from efface.recipe.settings import SIZES, AuditSettings
 
 SCORERS: tuple[Scorer, ...] = (
     score_choices,
@@ -53,16 +54,7 @@ SCORERS: tuple[Scorer, ...] = (
 
 
 #: settings that decide one part of what is measured, whose name they are part of
-OF_ONE_PART = {
-    "scorers",
-    "endpoint",
-    "endpoint_model",
-    "attacks",
-    "relearn_texts",
-    "relearn_steps",
-    "relearn_lr",
-    "relearn_seeds",
-}
+OF_ONE_PART = {"scorers", "endpoint", "endpoint_model", "attacks", *chain.from_iterable(SIZES.values())}
 
 
 @dataclass(frozen=True)

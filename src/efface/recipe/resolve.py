@@ -6,6 +6,7 @@ setting that would do nothing is refused in one line.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from pydantic import ValidationError
@@ -14,7 +15,7 @@ from efface.errors import InputError, one_line
 from efface.recipe.own import is_file
 from efface.recipe.presets import PRESETS
 from efface.recipe.recipe import GONE, MOVED, Recipe, merge
-from efface.recipe.settings import TILT, EraseSettings, FluencySettings, PublishedSettings, Settings
+from efface.recipe.settings import SIZES, TILT, EraseSettings, FluencySettings, PublishedSettings, Settings
 
 
 def resolve(
@@ -136,9 +137,9 @@ INERT = (
     Inert(("train.steps",), lambda recipe: recipe.train.tokens is not None, "with train.tokens; say one of them"),
     Inert(_of("lora", "alpha", "dropout"), lambda recipe: recipe.lora.rank == 0, "with lora.rank 0; say a rank"),
     Inert(
-        _of("audit", "relearn_texts", "relearn_steps", "relearn_lr", "relearn_seeds"),
+        _of("audit", *dict.fromkeys(chain.from_iterable(SIZES.values()))),
         lambda recipe: not recipe.audit.attacks,
-        "without audit.attacks; say relearn, fast or all",
+        "without audit.attacks; say which, or all",
     ),
     Inert(("audit.endpoint_model",), lambda recipe: recipe.audit.endpoint is None, "without audit.endpoint; say it"),
 )

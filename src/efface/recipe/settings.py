@@ -198,6 +198,16 @@ class TrainSettings(Settings):
     checkpoint_steps: int = Field(16, gt=0, description="Write a checkpoint (to resume from) every so many steps.")
 
 
+#: settings of an audit that decide one of its attacks, by its name
+SIZES = {
+    "relearn": ("relearn_texts", "relearn_steps", "relearn_lr", "relearn_seeds"),
+    "relearn_all": ("relearn_texts", "relearn_steps", "relearn_seeds"),
+    "leak": ("leak_answers",),
+    "beast": ("suffix_questions", "beast_beams", "beast_tokens"),
+    "gcg": ("suffix_questions", "gcg_candidates", "gcg_steps"),
+}
+
+
 class AuditSettings(Settings):
     """What is measured on base and erased model besides the pack's own questions."""
 
@@ -216,6 +226,12 @@ class AuditSettings(Settings):
     relearn_steps: int = Field(25, ge=0, description="Steps that it trains for, measured along the way.")
     relearn_lr: float = Field(1e-3, gt=0, description="Its learning rate.")
     relearn_seeds: int = Field(1, gt=0, description="Choices of passages that it tries: one evenly drawn, the others at random.")
+    leak_answers: int = Field(32, gt=0, description="Sampled answers to each open question in the leak attack.")
+    suffix_questions: int = Field(4, gt=0, description="Tune questions that the suffixes of beast and gcg are made on.")
+    beast_beams: int = Field(8, gt=0, description="Suffixes that beast keeps in every step, and tokens it tries behind each.")
+    beast_tokens: int = Field(20, gt=0, description="Tokens of its suffix, and steps.")
+    gcg_candidates: int = Field(64, gt=0, description="Exchanges that gcg tries in every step.")
+    gcg_steps: int = Field(25, gt=0, description="Steps that it takes.")
     scorers: tuple[str, ...] = Field((), description="Python files with scorers of your own (they are run).")
     endpoint: str | None = Field(
         None, description="URL of an OpenAI-compatible server whose model scores the answers; its key: $EFFACE_JUDGE_KEY."

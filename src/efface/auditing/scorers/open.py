@@ -46,17 +46,27 @@ def score_leaks(subject: Subject) -> dict[str, Score]:
     asked, k = subject.concept.ask_open("forget", subject.split), subject.settings.samples
     if not asked or not k:
         return {}
-    questions = [row.question for row in asked for _ in range(k)]
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        found = texts(subject, replies(subject, questions, TOKENS, f"leaks in {k} answers", do_sample=True, top_k=0, top_p=1.0))
-    right = [contains(text, row.answers) for text, row in zip(found, [row for row in asked for _ in range(k)], strict=True)]
-    counts = [sum(right[first : first + k]) for first in range(0, len(right), k)]
-    curve = {size: [leak(k, count, size) for count in counts] for size in CURVE if size <= k}
+    counts = right_of(subject, asked, k)
+    curve = leak_curve(counts, k, CURVE)
     return {
         "open/forget/leak": proportion([count > 0 for count in counts]),
-        **{f"open/forget/leak@{size}": average(shares) for size, shares in curve.items()},
+        **{f"open/forget/leak@{size}": score for size, score in curve.items()},
     }
+
+
+def right_of(subject: Subject, asked: Sequence[OpenQuestion], samples: int) -> list[int]:
+    """How many of so many answers to each question, sampled at temperature 1, are right."""
+    questions, what = [row.question for row in asked for _ in range(samples)], f"leaks in {samples} answers"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = texts(subject, replies(subject, questions, TOKENS, what, do_sample=True, top_k=0, top_p=1.0))
+    right = [contains(text, row.answers) for text, row in zip(found, [row for row in asked for _ in range(samples)], strict=True)]
+    return [sum(right[first : first + samples]) for first in range(0, len(right), samples)]
+
+
+def leak_curve(counts: Sequence[int], samples: int, sizes: Sequence[int]) -> dict[int, Score]:
+    """The mean of :func:`leak` over questions of whose samples so many are right, for every size that there are samples for."""
+    return {k: average([leak(samples, count, k) for count in counts]) for k in sizes if k <= samples}
 
 
 def leak(samples: int, right: int, k: int) -> float:
