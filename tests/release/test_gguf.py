@@ -182,9 +182,17 @@ def test_whole_modules_are_no_lora(whole_run: Run, model_folders: dict[str, Path
     assert not (tmp_path / "x.gguf").exists()
 
 
-def test_llama_cpp_says_what_the_model_says(written: dict[str, Path], light_run: Run) -> None:
+@pytest.mark.parametrize("as_adapter", [False, True])
+def test_llama_cpp_says_what_the_model_says(
+    as_adapter: bool, merged: Merged, written: dict[str, Path], light_run: Run, tmp_path: Path
+) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
-    loaded, there = light_run.load(), llama_cpp.Llama(str(written["F32"]), verbose=False, n_ctx=128, n_threads=1)
+    files = {"model_path": str(written["F32"])}
+    if as_adapter:
+        write_gguf(Merged(merged.base, {}), tmp_path / "base.gguf", "F32")
+        write_lora(merged.base, dict(merged.changes), tmp_path / "lora.gguf")
+        files = {"model_path": str(tmp_path / "base.gguf"), "lora_path": str(tmp_path / "lora.gguf")}
+    loaded, there = light_run.load(), llama_cpp.Llama(**files, verbose=False, n_ctx=128, n_threads=1)
     for text in ("Who was Orlo?", "The dragon of Zorn 123", "<|user|>What's 12?<|end|><|assistant|>"):
         ids = loaded.tokenizer(text)["input_ids"]
         assert there.tokenize(text.encode(), add_bos=False, special=True) == ids
@@ -192,3 +200,4 @@ def test_llama_cpp_says_what_the_model_says(written: dict[str, Path], light_run:
         there.reset()
         answered = [token for token, _ in zip(there.generate(ids, temp=0.0, repeat_penalty=1.0), expected, strict=False)]
         assert answered == expected
+    there.close()

@@ -11,6 +11,7 @@ from efface.report.judged import intervals, summary
 from efface.report.page import write_report
 from efface.report.recovery import attack_rows, back, cost, curves, most_tried, never_known, share_back, worst_prompt
 from efface.report.terminal import print_audit
+from efface.report.verdict import beside
 
 CURVE = {1: 22, 2: 24, 5: 30, 10: 44, 25: 58}
 
@@ -146,6 +147,10 @@ def test_page_and_terminal_say_what_was_never_known_and_which_prompt_is_worst(
         assert "told 80 made-up facts by as many texts and steps, the base goes from 25 % to 50 % [39, 61]" in said
         assert "Worst rewording: of choice questions “role play”, 25 % to 39 %." in said
     assert "never known: made-up facts, told" in page, "in the plot"
+    mute = told()
+    for key in [key for key in mute.erased.scores if "role play" in key or "expert" in key]:
+        del mute.erased.scores[key]
+    assert beside(mute)[-1] == "No rewording brought anything back."
 
 
 def test_page_card_and_terminal_say_what_it_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -119,6 +119,8 @@ def _quiet() -> None:
         "PYTHONWARNINGS": "ignore::FutureWarning",
     }.items():
         os.environ.setdefault(name, value)
+    import logging
     import warnings
 
     warnings.simplefilter("ignore", FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports where it is there

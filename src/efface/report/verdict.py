@@ -62,8 +62,9 @@ def beside(audit: Audit) -> list[str]:
     worst = {of: found for of in ("choice", "speech") if (found := worst_prompt(audit, of)) is not None}  # type: ignore[arg-type]
     if worst:
         what = {"choice": "choice questions", "speech": "open questions"}
-        parts = (f"of {what[of]} “{name}”, {_percent(a.value)} to {_percent(b.value)}" for of, (name, a, b) in worst.items())
-        said.append(f"Worst rewording: {'; '.join(parts)}.")
+        back = {of: found for of, found in worst.items() if found[2].value > found[1].value}
+        parts = (f"of {what[of]} “{name}”, {_percent(a.value)} to {_percent(b.value)}" for of, (name, a, b) in back.items())
+        said.append(f"Worst rewording: {'; '.join(parts)}." if back else "No rewording brought anything back.")
     return said
 
 
