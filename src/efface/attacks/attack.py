@@ -16,11 +16,11 @@ from efface.auditing.likelihoods import Branches, log_likelihoods
 from efface.auditing.public import Lettered, topics_asked
 from efface.auditing.scorers.forms import encode, figures
 from efface.auditing.scorers.open import TOKENS, answered
-from efface.auditing.scores import Score
+from efface.auditing.scores import Partial, Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Passage, Question
-from efface.errors import ModelError, TrainingError, first_line
+from efface.errors import ModelError, ScorerError, TrainingError, first_line
 from efface.lm.layers import positions
 from efface.shown import complain
 from efface.writing import contains, folded
@@ -91,12 +91,13 @@ class AttackScorer:
             measure(Attacked(subject, "before"))
         try:
             self.attack(subject, measure)
-        except (RuntimeError, MemoryError, ModelError) as error:  # what else was measured stays
-            expected = isinstance(error, TrainingError | ModelError)
+        except (RuntimeError, MemoryError, ModelError, ScorerError) as error:  # what else was measured stays
+            expected = isinstance(error, TrainingError | ModelError | ScorerError)
             if not (expected or out_of_memory(error)):
                 raise
             says = error if expected else f"out of memory ({first_line(error)})"
-            complain(f"attack {self.name} is left out from there on: {says}")
+            complain(f"attack {self.name} is left out from there on: {says} ({subject.where})")
+            return Partial(scores)
         return scores
 
 
