@@ -76,6 +76,7 @@ def test_shards_are_those_of_transformers(light_run: Run, model_folders: dict[st
     index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
     files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
     assert len(files) > 2
+    assert {(tmp_path / file).stat().st_mode & 0o777 for file in files} == {tmp_path.stat().st_mode & 0o666}
     assert set(index["weight_map"].values()) == set(files)
     tensors = {name: tensor for file in files for name, tensor in load_file(tmp_path / file).items()}
     assert index["weight_map"].keys() == tensors.keys() == set(merged.names)

@@ -28,6 +28,7 @@ def write_merged(merged: Merged, folder: Path, dtype: torch.dtype, shard: str = 
         tensors = {name: merged.tensor(name, dtype) for name in names}
         with writing(folder):
             save_file(tensors, folder / file, metadata={"format": "pt"})
+            (folder / file).chmod(folder.stat().st_mode & 0o666)  # safetensors lets nobody else read them
         del tensors
     if plan.is_sharded:
         index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": plan.tensor_to_filename}
