@@ -44,6 +44,10 @@ class TrainingError(EffaceError, RuntimeError):
     """Training went wrong (a loss that is not finite), or what it made is no use (figures that are not)."""
 
 
+class ScorerError(EffaceError, RuntimeError):
+    """A scorer or an attack of the user's own cannot go on; it is left out, and what else is measured stays."""
+
+
 def one_line(error: "ValidationError") -> str:
     """The first complaint of a pydantic error: where, what, and what came (of which our own messages say what is needed)."""
     first = error.errors()[0]

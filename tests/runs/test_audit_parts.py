@@ -75,17 +75,10 @@ def test_a_scorer_of_ones_own_is_one_file(run: Run, tmp_path: Path, capsys: pyte
     ("text", "says"),
     [
         ("FIGURES = ()", "expected a function score(subject)"),
+        ("def score(): return {}", "expected a function score(subject), got score()"),
         ("def score(subject): return {}\nFIGURES = ('key',)", "expected FIGURES to be a tuple"),
         ("import nowhere", "cannot be imported: ModuleNotFoundError"),
-        ("def score(subject): return 1 / 0", "score: ZeroDivisionError: division by zero"),
-        ("def score(subject): return [1.0]", "score: expected a dict of Score, got list"),
-        ("def score(subject): return {'a/b/c': 1.0}", "expected a Score by key (test/kind/metric), got 'a/b/c': float"),
-        ("def score(subject): raise SystemExit(3)", "score: SystemExit: 3"),
         ("raise ValueError('two\\nlines')", "cannot be imported: ValueError: two"),
-        (f"{SCORE}def score(subject): return {{3: Score(value=1, n=1)}}", "got 3: Score"),
-        (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=float('nan'), n=1)}}", "expected a finite value"),
-        (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=1, n=3, items=(1,))}}", "has 1 items, expected n (3)"),
-        (f"{SCORE}def score(subject): return {{'choice/forget/acc': Score(value=0, n=1)}}", "is the score of another scorer"),
         (
             f"{SCORE}{TAKEN}\ndef score(subject): return {{}}",
             "open/forget/leak is a figure of every audit",
@@ -96,7 +89,7 @@ def test_a_scorer_of_ones_own_is_one_file(run: Run, tmp_path: Path, capsys: pyte
         ),
     ],
 )
-def test_a_scorer_that_does_not_work_is_one_line(
+def test_what_is_no_scorer_is_told_before_any_work(
     text: str, says: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(text)
@@ -105,3 +98,28 @@ def test_a_scorer_that_does_not_work_is_one_line(
     assert says in said
     assert said.startswith("efface: ")
     assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("def score(subject): return 1 / 0", "mine.py: score: ZeroDivisionError: division by zero"),
+        ("def score(subject): return [1.0]", "mine.py: score: expected a dict of Score, got list"),
+        ("def score(subject): return {'a/b/c': 1.0}", "expected a Score by key (test/kind/metric), got 'a/b/c': float"),
+        ("def score(subject): raise SystemExit(3)", "mine.py: score: SystemExit: 3"),
+        (f"{SCORE}def score(subject): return {{3: Score(value=1, n=1)}}", "got 3: Score"),
+        (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=float('nan'), n=1)}}", "expected a finite value"),
+        (f"{SCORE}def score(subject): return {{'a/b/c': Score(value=1, n=3, items=(1,))}}", "has 1 items, expected n (3)"),
+        (f"{SCORE}def score(subject): return {{'choice/forget/acc': Score(value=0, n=1)}}", "is the score of another scorer"),
+    ],
+)
+def test_a_scorer_that_fails_is_left_out(
+    text: str, says: str, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    for _ in range(2 if "1 / 0" in text else 1):  # nothing of it is in the cache
+        assert main(["audit", str(run.folder), "--scorers", str(tmp_path / "mine.py"), "--to", str(tmp_path / "to")]) == 0
+        left_out = [line for line in capsys.readouterr().err.splitlines() if "scorer mine is left out: " in line]
+        assert len(left_out) == 2
+        assert all(says in line for line in left_out)
+    assert read_json(tmp_path / "to" / "audit.json", Audit).erased.scores == run.audit.erased.scores

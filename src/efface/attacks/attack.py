@@ -14,11 +14,11 @@ from efface.auditing.forms import put
 from efface.auditing.likelihoods import log_likelihoods
 from efface.auditing.scorers.forms import encode, figures
 from efface.auditing.scorers.open import TOKENS, answered
-from efface.auditing.scores import Score
+from efface.auditing.scores import Partial, Score
 from efface.auditing.statistics import proportion
 from efface.auditing.subject import Subject
 from efface.concept.pack import Question
-from efface.errors import TrainingError
+from efface.errors import ScorerError, TrainingError
 from efface.shown import complain
 from efface.writing import contains
 
@@ -79,8 +79,9 @@ class AttackScorer:
 
         try:
             self.attack(subject, measure)
-        except TrainingError as error:  # what else was measured stays
-            complain(f"attack {self.name} is left out from there on: {error}")
+        except (ScorerError, TrainingError) as error:  # what else was measured stays
+            complain(f"attack {self.name} is left out from there on: {error} ({subject.where})")
+            return Partial(scores)
         return scores
 
 

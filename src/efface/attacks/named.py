@@ -9,10 +9,11 @@ from efface.attacks.directions import directions
 from efface.attacks.prompts import PROMPTS, Prompts
 from efface.attacks.quantise import quantise
 from efface.attacks.relearning import Relearning, Training
+from efface.auditing.own import run_own
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept, Split
-from efface.errors import EffaceError, InputError
-from efface.recipe.own import import_file, in_brief
+from efface.errors import InputError
+from efface.recipe.own import import_file, require_function
 from efface.recipe.settings import AuditSettings
 
 
@@ -59,21 +60,17 @@ def _scorer(name: str, settings: AuditSettings) -> AttackScorer:
         return AttackScorer(name, ATTACKS[name](settings), decides)
     if Path(name).suffix != ".py":
         raise InputError(f"audit.attacks: no attack {name!r}; expected {', '.join([*GROUPS, *ATTACKS])}, or a Python file")
+    if Path(name).stem in ATTACKS:
+        raise InputError(f"{name}: its figures would be called as those of attack {Path(name).stem}; give the file another name")
     return AttackScorer(Path(name).stem, _own(name), sha256(Path(name).read_bytes()).hexdigest()[:16])
 
 
 def _own(file: str) -> Attack:
-    """The attack in a file; what goes wrong in it is told in one line."""
-    attack = getattr(import_file(Path(file), "attack"), "attack", None)
-    if not callable(attack):
-        raise InputError(f"{file}: expected a function attack(subject, measure)")
+    """The attack in a file."""
+    expected = "attack(subject, measure)"
+    attack = require_function(getattr(import_file(Path(file), "attack"), "attack", None), file, expected)
 
     def attacked(subject: Subject, measure: Measure) -> None:
-        try:
-            attack(subject, measure)
-        except EffaceError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise InputError(f"{file}: attack: {in_brief(error)}") from error
+        run_own(file, "attack", subject, lambda: attack(subject, measure))
 
     return attacked

@@ -26,16 +26,17 @@ from efface.auditing.scorers.perplexity import score_perplexity
 from efface.auditing.scorers.recognised import score_recognised
 from efface.auditing.scorers.said import said_answers, score_said
 from efface.auditing.scorers.shading import answer_prompts, shade
-from efface.auditing.scores import Audit, Measured
+from efface.auditing.scores import Audit, Measured, Partial, Unfinished
 from efface.auditing.statistics import difference
 from efface.auditing.subject import Scorer, Subject
 from efface.concept.pack import Concept, Split
 from efface.cpu.memory import give_back
-from efface.errors import InputError, ModelError, WriteError
+from efface.errors import ModelError, WriteError
 from efface.files import make_folder, read_or_drop, write_json
 from efface.lm.bundled import cache_dir
 from efface.lm.load import Loaded, load, require_model, weights_hash
 from efface.recipe.settings import AuditSettings
+from efface.shown import complain
 
 SCORERS: tuple[Scorer, ...] = (
     score_choices,
@@ -142,7 +143,8 @@ def measure(subject: Subject, scorers: Sequence[Scorer] = SCORERS, key: str | No
         part = kept(f"{identity} {name}", lambda make=make: make(subject)) if identity and lasting else make(subject)  # type: ignore[misc]
         give_back()
         if taken := sorted(whole.scores.keys() & part.scores.keys()):
-            raise InputError(f"scorer {name.split()[0]}: {taken[0]} is the score of another scorer; choose another key")
+            complain(f"scorer {name.split()[0]} is left out: {taken[0]} is the score of another scorer; choose another key")
+            continue
         whole = Measured(
             scores=whole.scores | part.scores,
             answers=[*whole.answers, *part.answers],
@@ -157,7 +159,8 @@ Part = Callable[[Subject], Measured]
 
 
 def _scores(scorer: Scorer, subject: Subject) -> Measured:
-    return Measured(scores=scorer(subject), answers=[])
+    found = scorer(subject)
+    return (Unfinished if isinstance(found, Partial) else Measured)(scores=found, answers=[])
 
 
 def _fleeting(settings: AuditSettings) -> set[str]:
@@ -178,11 +181,12 @@ def _identity(subject: Subject, key: str) -> str:
 
 
 def kept(name: str, make: Callable[[], Measured]) -> Measured:
-    """What is in the cache under a name, else what is made and put there."""
+    """What is in the cache under a name, else what is made and, if it is whole, put there."""
     file = cache_dir() / "audits" / f"{sha256(name.encode()).hexdigest()[:24]}.json"
     if (there := read_or_drop(file, Measured)) is not None:
         return there
-    measured = make()
+    if isinstance(measured := make(), Unfinished):
+        return measured
     with suppress(WriteError):  # a cache that cannot be written costs time, not the run
         make_folder(file.parent)
         write_json(file, measured)

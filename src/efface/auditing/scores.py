@@ -95,6 +95,14 @@ class Measured(_Result):
     said: list[Said] = []
 
 
+class Partial(dict[str, Score]):
+    """The scores of a scorer that could not go on: those that it had."""
+
+
+class Unfinished(Measured):
+    """What a scorer measured that could not go on. It stays in this audit, and is not kept for another."""
+
+
 class Figure(_Result):
     """How a score is shown. key: ``test/kind/metric``; goal: the heading it stands under; wanted: which way it should go."""
 

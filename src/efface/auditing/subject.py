@@ -44,6 +44,11 @@ class Subject:
         """Whether the model under test is the base itself."""
         return self.other_base is self.model
 
+    @property
+    def where(self) -> str:
+        """The model under test, for a line that tells what could not be measured on it."""
+        return f"on the {'base' if self.of_base else 'erased'} model"
+
     @cached_property
     def words(self) -> frozenset[str]:
         """The concept's own words."""

@@ -1,7 +1,9 @@
 """A Python file of the user's own, named in a recipe or on the command line; it is run."""
 
 import importlib.util
+import inspect
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +32,22 @@ def import_file(file: Path, kind: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         raise InputError(f"{file} cannot be imported: {in_brief(error)}") from None
     return module
+
+
+def require_function(found: Any, file: str, expected: str) -> Callable[..., Any]:
+    """What can be called as it should be. expected: ``score(subject)``. Raises InputError."""
+    if not callable(found):
+        raise InputError(f"{file}: expected a function {expected}")
+    function: Callable[..., Any] = found
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of what is not written in Python it is not known
+        return function
+    try:
+        signature.bind(*expected.split(","))
+    except TypeError:
+        raise InputError(f"{file}: expected a function {expected}, got {expected.split('(')[0]}{signature}") from None
+    return function
 
 
 def is_file(method: Any) -> bool:
