@@ -19,6 +19,7 @@ from efface.data.neighbours import has_neighbours, write_neighbours
 from efface.data.store import Store
 from efface.data.targets import Said, retain_targets
 from efface.data.text import Text
+from efface.errors import InputError, shortened
 from efface.lm.layers import bare, decoder_layers, parse_layers, teacher, wrapped
 from efface.lm.load import Loaded
 from efface.lm.states import last_norm, layer_states, output_head
@@ -114,7 +115,7 @@ class Method:
 
     def erase(self, seen: Seen) -> Tensor:
         """The erase term of a batch, a scalar in nats, before its weight."""
-        raise NotImplementedError
+        raise InputError(f"{self.recipe.method}: {type(self).__name__} has examples and no method erase(self, seen)")
 
     def layers(self, model: nn.Module) -> Sequence[int]:
         """The decoder layers whose output :meth:`erase` wants to see."""
@@ -153,6 +154,8 @@ class Method:
         examples: dict[str, Sequence[Example]] = {}
         if self.recipe.erase.weight:
             examples["erase"] = self.examples(loaded, corpora, store)
+            if not (isinstance(examples["erase"], Sequence) and all(isinstance(of, Example) for of in examples["erase"])):
+                raise InputError(f"{self.recipe.method}: examples: expected a sequence of efface.data.batches.Example")
         if self.recipe.retain.weight:
             said = self.said(loaded, corpora, store)
             kept = keep_answering(loaded, corpora, store, round(self.recipe.data.kept * share))
@@ -171,9 +174,26 @@ class Method:
 
     def loss(self, model: nn.Module, batch: dict[str, Any]) -> LossTerms:
         """One forward pass over the texts of all terms; each term is weighted by its lambda."""
-        of = {"erase": self.erase, "retain": self.retain.loss, "fluency": likelihood}
-        seen = look(model, batch, self.layers(model))
+        of = {"erase": self._erase, "retain": self.retain.loss, "fluency": likelihood}
+        seen = look(model, batch, self._layers(model))
         return LossTerms(**{term: getattr(self.recipe, term).weight * of[term](what) for term, what in seen.items()})
+
+    def _layers(self, model: nn.Module) -> Sequence[int]:
+        """The layers to look at. Raises InputError for one that is not there."""
+        wanted = self.layers(model)
+        count = len(decoder_layers(bare(model))[1]) if wanted else 0
+        if any(layer not in range(count) for layer in wanted):
+            raise InputError(f"{self.recipe.method}: layers: expected numbers from 0 to {count - 1}, got {shortened(wanted)}")
+        return wanted
+
+    def _erase(self, seen: Seen) -> Tensor:
+        """The erase term. Raises InputError for what training could not minimise."""
+        term: Any = self.erase(seen)
+        if isinstance(term, Tensor) and term.ndim == 0 and (term.requires_grad or not torch.is_grad_enabled()):
+            return term
+        shape = f"one of shape {list(term.shape)}" if isinstance(term, Tensor) and term.ndim else "one without gradient"
+        came = shape if isinstance(term, Tensor) else type(term).__name__
+        raise InputError(f"{self.recipe.method}: erase: expected a scalar tensor with a gradient, got {came}")
 
     def adapted(self, model: nn.Module) -> list[int]:
         """Numbers of the decoder layers that are trained."""

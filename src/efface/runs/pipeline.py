@@ -26,7 +26,7 @@ from efface.errors import InputError
 from efface.files import changed, checksums, drop, read_or_drop, write_json, writing
 from efface.lm.adapters import attach_adapter, name_base, read_adapter
 from efface.lm.load import Loaded, weights_hash
-from efface.methods import complete_recipe, make_method
+from efface.methods import complete_recipe, make_method, telling_of
 from efface.processes import is_main, processes, require_whole_model, wait
 from efface.recipe.recipe import Recipe
 from efface.recipe.record import RunRecord, Training
@@ -59,7 +59,9 @@ def prepare_recipe(recipe: Recipe) -> dict[str, int]:
     loaded = load_model(recipe)
     require_room(loaded, of_recipe(recipe, concept, loaded))
     store = target_store(loaded, weights_hash(loaded.model))
-    corpora = make_method(recipe).prepare(loaded, concept, store)
+    method = make_method(recipe)
+    with telling_of(recipe.method):
+        corpora = method.prepare(loaded, concept, store)
     if lost := store.lost():
         room = f"expected room for all of them on the disk and below EFFACE_STORE_GB ({limit() / 1e9:g})"
         raise InputError(f"prepare: {lost} of {len(store.asked)} entries could not be kept; {room}")
@@ -93,7 +95,8 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
             begin(place, recipe, hashes, overwrite)
         wait()
         job = _Job(recipe, concept, loaded, partial, split, hashes)
-        run_stages(job.stages(), loaded, job.clock)
+        with telling_of(recipe.method):
+            run_stages(job.stages(), loaded, job.clock)
         if is_main():
             with writing(place.folder):
                 finish(place)

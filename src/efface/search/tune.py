@@ -35,7 +35,7 @@ from efface.lm.adapters import attach_adapter
 from efface.lm.layers import bare, linear_modules, teacher
 from efface.lm.load import Loaded, weights_hash
 from efface.losses import LossTerms
-from efface.methods import complete_recipe, make_method
+from efface.methods import complete_recipe, make_method, telling_of
 from efface.methods.method import Method
 from efface.processes import require_one_process
 from efface.recipe.recipe import Recipe, merge, nested
@@ -105,7 +105,8 @@ class Study:
             self._again(study)
             base = self._base(loaded, concept)
             while len(study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])) < trials:
-                study.optimize(lambda trial: self._trial(trial, loaded, concept, store, base), n_trials=1)
+                with telling_of(self.recipe.method):
+                    study.optimize(lambda trial: self._trial(trial, loaded, concept, store, base), n_trials=1)
                 self.write()
             self.write()  # it may be missing, though the trials are there
         return self.found()
