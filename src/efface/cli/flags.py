@@ -1,7 +1,8 @@
 """Settings as flags: a class of settings becomes one of tyro's structures, of which only what was given comes back."""
 
+from collections.abc import Iterator
 from dataclasses import field, make_dataclass
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, TypedDict, get_type_hints, is_typeddict
 
 import tyro
 
@@ -25,6 +26,17 @@ def flags(kind: type[Settings], shown: Settings | None = None, skip: frozenset[s
             wanted, value = tuple[tuple[str, str], ...], "none"
         fields[name] = Annotated[wanted, tyro.conf.arg(help=setting.description, help_behavior_hint=f"(default: {value})")]  # type: ignore[valid-type]
     return TypedDict(kind.__name__, fields, total=False)  # type: ignore[operator]
+
+
+def named(kind: Any, prefix: str = "") -> Iterator[str]:
+    """The name of every flag of a structure of arguments: ``audit.scorers``."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        marks = getattr(hint, "__metadata__", ())
+        called = next((mark.name for mark in marks if getattr(mark, "name", None) is not None), name)
+        if is_typeddict(inner := getattr(hint, "__origin__", hint)):
+            yield from named(inner, f"{prefix}{called}." if called else prefix)
+        else:
+            yield prefix + called
 
 
 def showing(arguments: type, name: str, kind: Any) -> type:

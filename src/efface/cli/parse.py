@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
+from efface.cli.flags import named
 from efface.errors import InputError
 
 _T = TypeVar("_T")
@@ -36,12 +37,21 @@ def parse(kind: Callable[..., _T], args: Sequence[str], verb: str, **options: An
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise InputError(f"{verb}: {fold(errors.getvalue())}; see: efface {verb} --help") from None
+        says = fold(errors.getvalue())
+        raise InputError(f"{verb}: {says}{_here(kind, says)}; see: efface {verb} --help") from None
     finally:
         if not help_wanted:
             os.environ.pop("COLUMNS", None)
             if width is not None:
                 os.environ["COLUMNS"] = width
+
+
+def _here(kind: Any, says: str) -> str:
+    """What the first unknown flag of a message is called in this verb: ``--audit.scorers`` in one, ``--scorers`` in another."""
+    unknown = re.search(r"Unrecognized options:.*?--([\w.-]+)", says)
+    last = unknown[1].replace("_", "-").split(".")[-1] if unknown else None
+    known = [f"--{flag}" for name in named(kind) if (flag := name.replace("_", "-")).split(".")[-1] == last]
+    return f"; here it is {' or '.join(known)}" if known else ""
 
 
 def fold(box: str) -> str:
