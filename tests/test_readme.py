@@ -19,12 +19,15 @@ from efface.cli.play import Arguments as PlayArguments
 from efface.cli.prepare import PrepareArguments
 from efface.cli.tune import TuneArguments
 from efface.concept.find import builtin_packs, find_packs
+from efface.concept.pack import Concept
 from efface.lm.bundled import ALIASES
+from efface.lm.load import load
 from efface.recipe.recipe import read_recipe
 from efface.recipe.resolve import resolve
 from efface.runs.run import Run
 from tests.runs.conftest import SMALL
 from tests.runs.conftest import run as run
+from tests.tiny import write_tiny
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -78,7 +81,7 @@ def test_commands_are_understood(command: str) -> None:
     if verb in PARSED:
         parsed = parse(PARSED[verb], rest, verb)
         if verb in ("erase", "prepare"):
-            assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml")
+            assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml") or parsed.model.startswith("./")
             packs = (*builtin_packs(), "CONCEPT")
             assert all(re.split("[:@]", name)[0] in packs or name.startswith("./") for name in parsed.concepts)
     elif verb == "generate":
@@ -107,10 +110,25 @@ def test_example_recipes_are_recipes(file: Path) -> None:
     assert all(folder.name in builtin_packs() for folder, *_ in find_packs(recipe.concept))
 
 
-def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.md")):
-        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
-            assert (page.parent / link).exists(), f"{page.name}: {link}"
+def anchors(page: Path) -> set[str]:
+    """What a link can name in a page, as GitHub makes it of the headings."""
+    heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "README.md"])
+def test_links_lead_somewhere(page: Path) -> None:
+    for link, _, anchor in re.findall(r"\]\(([^)#:]*)(#([^)]+))?\)", page.read_text()):
+        there = page.parent / link if link else page
+        assert there.exists(), link
+        assert not anchor or anchor in anchors(there), f"{link}#{anchor}"
+
+
+def test_there_is_a_tiny_model_and_pack_to_try_things_on(tmp_path: Path) -> None:
+    write_tiny(tmp_path)
+    assert load(str(tmp_path / "model")).tokenizer.chat_template
+    assert Concept.load(str(tmp_path / "pack")).ask("forget", "test")
+    write_tiny(tmp_path)  # once more
 
 
 def test_the_tree_names_files_that_exist() -> None:

@@ -118,6 +118,16 @@ def test_an_adapter_names_a_base_on_the_hub(run: Run, tmp_path: Path) -> None:
     assert json.loads((adapter / "adapter_config.json").read_text()) == {**before, "base_model_name_or_path": "owner/name"}
 
 
+def test_attacks_that_do_not_train_stand_in_the_card_too(tmp_path: Path) -> None:
+    attacked = {f"attack/quantise/int4/0x0/{key}": proportion([True] * 9 + [False] * 11, 0.25) for key in ("forget/acc_norm",)}
+    whole = audit()
+    erased = whole.erased.model_copy(update={"scores": whole.erased.scores | attacked})
+    card = write(tmp_path, "owner/name", whole.model_copy(update={"erased": erased}), record())
+    assert "What it takes to get it back" in card.text
+    assert "<td>quantise, int4</td>" in MarkdownIt("commonmark").enable("table").render(card.text)
+    assert "| quantise, int4 |  | 75 | 30 | 45 | – | – | – | 75 | 30 | – |" in card.text
+
+
 def test_only_a_model_of_the_hub_has_an_id(llama: Loaded, tmp_path: Path) -> None:
     def of(source: str, path: str) -> str | None:
         return Loaded(llama.model, llama.tokenizer, source, path).hub

@@ -161,6 +161,7 @@ def test_page_card_and_terminal_say_what_it_takes(tmp_path: Path, capsys: pytest
     assert page.index('id="attacks"') < page.index('id="answers"')
     print_audit(audit({1: 21, 25: 25}), "a run")
     said = " ".join(capsys.readouterr().out.split())
+    assert "What it takes to get it back" in said
     assert "No training of up to 250 texts × steps brought half of what was lost back" in said
     write_report(tmp_path, audit({}).model_copy(update={"erased": Measured(scores={}, answers=[])}))
     assert "What it takes" not in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -24,7 +24,8 @@ def run_own(file: str, name: str, subject: Subject, work: Callable[[], _T]) -> _
     Raises ScorerError in one line for what goes wrong there; InputError where a model is not what it was afterwards, whatever
     else went wrong, for all that is measured later would be wrong.
     """
-    models = [of for of in (subject.model, subject.other_base, subject.judge and subject.judge.model) if of is not None]
+    others = (subject.other_base, subject.judge.model if subject.judge else None)
+    models = [subject.model, *(of for of in others if of is not None and of is not subject.model)]
     before, failed = [condition(of) for of in models], None
     try:
         found = work()

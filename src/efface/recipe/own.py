@@ -35,18 +35,19 @@ def import_file(file: Path, kind: str) -> ModuleType:
 
 
 def require_function(found: Any, file: str, expected: str) -> Callable[..., Any]:
-    """A function that can be called as it should be. expected: ``score(subject)``. Raises InputError."""
+    """What can be called as it should be. expected: ``score(subject)``. Raises InputError."""
     if not callable(found):
         raise InputError(f"{file}: expected a function {expected}")
+    function: Callable[..., Any] = found
     try:
-        signature = inspect.signature(found)
-    except (TypeError, ValueError):  # of what is not written in Python
-        return found
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of what is not written in Python it is not known
+        return function
     try:
         signature.bind(*expected.split(","))
     except TypeError:
-        raise InputError(f"{file}: expected a function {expected}, got {found.__name__}{signature}") from None
-    return found
+        raise InputError(f"{file}: expected a function {expected}, got {expected.split('(')[0]}{signature}") from None
+    return function
 
 
 def is_file(method: Any) -> bool:

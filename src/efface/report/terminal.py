@@ -58,7 +58,8 @@ def print_attacks(audit: Audit) -> None:
     if not (rows := list(attack_rows(audit))):
         return
     caption = " ".join(["Per cent right: base, erased > attacked.", recovered(audit), *beside(audit)]).replace("  ", " ").strip()
-    table = Table(caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
+    head = "What it takes to get it back"
+    table = Table(title=head, caption=caption, caption_justify="left", box=box.SIMPLE_HEAD, padding=0)
     for column in ("attack", "texts x steps", "s", "choice", "open", "general"):
         table.add_column(column, justify="left" if column == "attack" else "right", no_wrap=column != "attack")
     for row in rows:
