@@ -213,3 +213,7 @@ def test_a_record_of_an_older_version_says_what_it_did() -> None:
         del settings["published"]
         assert RunRecord.model_validate({**record, "recipe": settings}).recipe == was
     assert RunRecord(**record, recipe=resolve(NAMES)).recipe.fluency.target == "soft"
+
+
+def test_attacks_may_be_named_with_commas() -> None:
+    assert AuditSettings(attacks=("relearn,prompts", "a,b.py", "leak")).attacks == ("relearn", "prompts", "a,b.py", "leak")

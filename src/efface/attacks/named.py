@@ -12,7 +12,7 @@ from efface.attacks.gcg import TOKENS, gcg
 from efface.attacks.leak import Leak
 from efface.attacks.prompts import PROMPTS, Prompts
 from efface.attacks.quantise import quantise
-from efface.attacks.relearning import Relearning, Training
+from efface.attacks.relearning import FEW_MARKS, Relearning, Training
 from efface.attacks.suffix import Suffix
 from efface.auditing.own import run_own
 from efface.auditing.public import public_questions
@@ -33,7 +33,8 @@ def _relearn_all(settings: AuditSettings) -> Attack:
     texts, steps = settings.relearn_texts, settings.relearn_steps
     low_rank = (Training(texts, steps, 2e-4), Training(50, 50, 1e-3), Training(50, 50, 2e-4))
     whole = (Training(texts, steps, lr, rank=0) for lr in (1e-4, 1e-5))
-    return Relearning((*low_rank, *whole), control=False, seeds=settings.relearn_seeds)
+    trainings = tuple(replace(training, marks=FEW_MARKS) for training in (*low_rank, *whole))
+    return Relearning(trainings, control=False, seeds=settings.relearn_seeds)
 
 
 def _beast(settings: AuditSettings) -> Attack:

@@ -36,18 +36,19 @@ from efface.recipe.settings import DataSettings, LoraSettings, TrainSettings
 from efface.training import train
 
 CUT = DataSettings(min_chars=1)
-MARKS = (1, 2, 5, 10, 25, 50, 100, 200)
+MARKS, FEW_MARKS = (1, 2, 5, 10, 25, 50, 100, 200), (5, 25, 100)
 CONTROL, NEVER = "other texts", "never known"
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training of an attacker: passages, steps, learning rate; rank 0: full weights."""
+    """One training of an attacker: passages, steps, learning rate; rank 0: full weights. marks: where it is measured, and at its end."""
 
     texts: int
     steps: int
     lr: float
     rank: int = 16
+    marks: tuple[int, ...] = MARKS
 
     @property
     def variant(self) -> str:
@@ -119,7 +120,7 @@ class _Curve:
     def measured(self, subject: Subject, measure: Measure) -> None:
         """Train, then measure what the model was at each mark."""
         steps = self.training.steps
-        marks = [*(mark for mark in MARKS if mark < steps and self.whole), steps]
+        marks = [*(mark for mark in self.training.marks if mark < steps and self.whole), steps]
         texts = [encode(passage.text, subject.tokenizer, CUT) for passage in self.passages]
         shown = tuple(self.passages if self.scored_as is None else self.scored_as)
         for mark, model in relearn(subject.model, subject.tokenizer, texts, self.training, marks):

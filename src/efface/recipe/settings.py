@@ -238,6 +238,12 @@ class AuditSettings(Settings):
     )
     endpoint_model: str = Field("default", description="Name of the model at that server.")
 
+    @field_validator("attacks")
+    @classmethod
+    def _split_at_commas(cls, named: tuple[str, ...]) -> tuple[str, ...]:
+        """``relearn,prompts`` as two; a file's name may hold commas."""
+        return tuple(name for given in named for name in ([given] if given.endswith(".py") else given.split(",")) if name)
+
     @model_validator(mode="after")
     def _endpoint_holds_no_secret(self) -> "AuditSettings":
         if (url := urlsplit(self.endpoint or "")).query or "@" in url.netloc:
