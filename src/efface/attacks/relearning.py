@@ -42,7 +42,10 @@ CONTROL, NEVER = "other texts", "never known"
 
 @dataclass(frozen=True)
 class Training:
-    """One training of an attacker: passages, steps, learning rate; rank 0: full weights. marks: where it is measured, and at its end."""
+    """One training of an attacker: passages, steps, learning rate; rank 0: full weights.
+
+    marks: after which steps it is measured, besides its last.
+    """
 
     texts: int
     steps: int
