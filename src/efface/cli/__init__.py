@@ -19,6 +19,7 @@ VERBS = {
     "compare": ("compare", "compare", "runs or methods side by side: erased against kept"),
     "tune": ("tune", "tune", "search for a recipe on a pack's tune questions"),
     "gate": ("gate", "gate", "exit 1 if a run breaches a limit"),
+    "reproduce": ("reproduce", "reproduce", "make a run again from its record, and compare"),
     "export": ("export", "export", "write a run as weights that other programs load, and measure what ships"),
     "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
     "chat": ("chat", "chat", "talk to base and erased model in the terminal, or in a pipe"),
@@ -32,7 +33,7 @@ VERBS = {
     "concept tasks": ("concept", "tasks", "write a pack's questions as tasks for the harness"),
     "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
 }
-RESUMABLE = {"erase", "prepare", "tune", "compare"}
+RESUMABLE = {"erase", "prepare", "tune", "compare", "reproduce"}
 ROOM = "a smaller --train.batch-size, --train.checkpointing, --load-in-4bit, or a smaller --data.max-tokens"
 HELP = """usage: efface VERB …
 
