@@ -17,6 +17,8 @@ from efface.cli.generate import Arguments as GenerateArguments
 from efface.cli.parse import parse
 from efface.cli.play import Arguments as PlayArguments
 from efface.cli.prepare import PrepareArguments
+from efface.cli.push import Arguments as PushArguments
+from efface.cli.reproduce import Arguments as ReproduceArguments
 from efface.cli.tune import TuneArguments
 from efface.concept.find import builtin_packs, find_packs
 from efface.concept.pack import Concept
@@ -63,6 +65,8 @@ PARSED = {
     "gate": GateArguments,
     "chat": ChatArguments,
     "play": PlayArguments,
+    "push": PushArguments,
+    "reproduce": ReproduceArguments,
     "tune": TuneArguments,
 }
 

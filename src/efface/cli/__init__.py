@@ -19,7 +19,9 @@ VERBS = {
     "compare": ("compare", "compare", "runs or methods side by side: erased against kept"),
     "tune": ("tune", "tune", "search for a recipe on a pack's tune questions"),
     "gate": ("gate", "gate", "exit 1 if a run breaches a limit"),
+    "reproduce": ("reproduce", "reproduce", "make a run again from its record, and compare"),
     "export": ("export", "export", "write a run as weights that other programs load, and measure what ships"),
+    "push": ("push", "push", "upload a run or an export to the hub"),
     "generate": ("generate", "generate", "answer a prompt as base and as erased model"),
     "chat": ("chat", "chat", "talk to base and erased model in the terminal, or in a pipe"),
     "play": ("play", "play", "talk to them in the browser"),
@@ -32,7 +34,7 @@ VERBS = {
     "concept tasks": ("concept", "tasks", "write a pack's questions as tasks for the harness"),
     "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
 }
-RESUMABLE = {"erase", "prepare", "tune", "compare"}
+RESUMABLE = {"erase", "prepare", "tune", "compare", "reproduce", "push"}
 ROOM = "a smaller --train.batch-size, --train.checkpointing, --load-in-4bit, or a smaller --data.max-tokens"
 HELP = """usage: efface VERB …
 
@@ -83,7 +85,7 @@ def _run(args: list[str]) -> int:
         if verb is None:
             raise EffaceError(f"no verb {' '.join(args[:2])!r}; there are: {', '.join(VERBS)}")
         module, function, _ = VERBS[verb]
-        _quiet()
+        _quiet(bars=verb == "push")
         code: int | None = getattr(import_module(f"efface.cli.{module}"), function)(args[len(verb.split()) :])
     except EffaceError as error:
         if is_main() or isinstance(error, TrainingError):  # the loss of any process may be the one that is not finite
@@ -108,11 +110,11 @@ def _run(args: list[str]) -> int:
     return code or 0
 
 
-def _quiet() -> None:
-    """Our own progress is enough: switch off the libraries' bars, notices and telemetry."""
+def _quiet(*, bars: bool = False) -> None:
+    """Our own progress is enough: switch off the libraries' bars, notices and telemetry. bars: but for the bars of the hub's."""
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        **({} if bars else {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}),
         "TRANSFORMERS_VERBOSITY": "error",
         "TOKENIZERS_PARALLELISM": "false",
         "TQDM_DISABLE": "1",

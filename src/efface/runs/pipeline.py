@@ -34,6 +34,7 @@ from efface.report.page import write_report
 from efface.runs.folder import LAST_WRITTEN, RECORD, TRAINED, alone, begin, find_place, finish, tidy
 from efface.runs.inputs import input_hashes, load_concept, load_model, look_ahead, target_store
 from efface.runs.lengths import of_recipe, require_room
+from efface.runs.machine import machine
 from efface.runs.run import Run
 from efface.runs.stage import Clock, Stage, run_stages
 from efface.training import schedule, train
@@ -153,7 +154,8 @@ class _Job:
         if is_main():
             name_base(folder / "adapter", model.hub)
             files = checksums(folder, (folder / "adapter").iterdir())
-            write_json(folder / TRAINED, Training(losses=losses, tokens=_trained_tokens(recipe, self.corpora), files=files))
+            tokens, on = _trained_tokens(recipe, self.corpora), machine(model.model)
+            write_json(folder / TRAINED, Training(losses=losses, tokens=tokens, files=files, machine=on))
         return Loaded(student.eval(), model.tokenizer, model.source, model.path)  # type: ignore[arg-type]
 
     def training(self) -> Training | None:
@@ -163,7 +165,7 @@ class _Job:
             if (found := read_or_drop(self.folder / name, kind)) is None:
                 continue
             if (bad := changed(self.folder, found.files)) is None:
-                return Training(losses=found.losses, tokens=found.tokens, files=found.files)
+                return Training(losses=found.losses, tokens=found.tokens, files=found.files, machine=found.machine)
             drop(self.folder / name, f"{self.folder / bad} is missing or damaged")
         return None
 
@@ -203,6 +205,7 @@ class _Job:
             losses=training.losses,
             files=training.files,
             processes=processes(),
+            machine=training.machine,
             sources=self.concept.sources,
         )
         write_json(self.folder / RECORD, record)
