@@ -58,10 +58,10 @@ def _check(given: Arguments) -> None:
         raise InputError("chat: expected a run folder, several, or a model; see: efface chat --help")
     for what in given.what:
         path = Path(what)
-        if len(path.parts) > 1 and path.parent.is_dir() and not path.exists():  # else it is looked for on the hub
-            raise InputError(f"chat: no run {what!r}, and no model")
         if len(given.what) > 1 and not is_run(path):
             raise InputError(f"chat: {what!r} is no finished run folder; several are to be runs of one base")
+        if len(path.parts) > 1 and path.parent.is_dir() and not path.exists():  # else it is looked for on the hub
+            raise InputError(f"chat: no run {what!r}, and no model")
     if given.concept is not None and is_run(given.what[0]):
         raise InputError(f"chat: {given.what[0]} is a run and has its own concept erased; drop --concept")
     if given.concept is None and (given.eta is not None or given.guide_min_p is not None):

@@ -12,7 +12,7 @@ from efface.recipe.record import RunRecord
 from efface.release.identity import require_base
 from efface.release.weights import Base, Update, stacked, updates
 from efface.report.card import hub_id, portable
-from efface.runs.inputs import layers
+from efface.runs.inputs import layers, require_below
 from efface.runs.run import Run
 from efface.runs.several import require_joinable
 
@@ -31,6 +31,7 @@ class Parts:
         if not runs:
             raise InputError("export: expected a run folder, or several")
         require_joinable(runs)
+        require_below(runs[0].folder, runs[0].record)
         return cls(tuple(Run(Path(layer.run)) for layer in layers(runs[0].record.recipe)), runs)
 
     @property

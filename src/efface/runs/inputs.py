@@ -47,6 +47,7 @@ def _merged(recipe: Recipe) -> Loaded:
     folder = Path(recipe.model)
     record = read_json(folder / RECORD, RunRecord)
     whole = {"dtype": "float32", "load_in_4bit": False, "device_map": None, "trust_remote_code": recipe.trust_remote_code}
+    require_below(folder, record)
     base = load_model(record.recipe.model_copy(update=whole))
     _require_own_base(folder, record, base)
     merged = read_adapter(base, folder / "adapter").merge_and_unload()
@@ -80,6 +81,12 @@ def layers(recipe: Recipe) -> tuple[Layer, ...]:
     return (*layers(record.recipe), own)
 
 
+def require_below(folder: Path, record: RunRecord) -> None:
+    """Raises RunError where the run that this one stands on is not where it was."""
+    if record.stands_on and not is_run(record.recipe.model):
+        raise RunError(f"{folder} stands on the run {record.recipe.model}, which is not there; put it back")
+
+
 def load_run(folder: Path, record: RunRecord, *, trust_remote_code: bool = False) -> tuple[Loaded, dict[str, str]]:
     """The base of a finished run with its adapter on it, and the hashes of both as they are here.
 
@@ -89,6 +96,7 @@ def load_run(folder: Path, record: RunRecord, *, trust_remote_code: bool = False
     other = f"{folder}: its adapter is not the one whose hash is in run.json"
     if (bad := changed(folder, record.files)) and (folder / bad).exists():
         raise RunError(f"{other} ({bad})")
+    require_below(folder, record)
     recipe, expected = record.recipe.model_copy(update={"trust_remote_code": trust_remote_code}), record.hashes
     loaded = load_model(recipe)
     base = weights_hash(loaded.model)

@@ -2,14 +2,14 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from efface.auditing.scores import Audit
 from efface.cli import main
 from efface.errors import RunError
-from efface.files import write_json
+from efface.files import read_json, write_json
 from efface.lm.layers import teacher
 from efface.lm.load import load, weights_hash
 from efface.recipe.recipe import Recipe
@@ -17,34 +17,7 @@ from efface.release.export import export
 from efface.runs.inputs import load_model
 from efface.runs.pipeline import erase
 from efface.runs.run import Run
-from tests.conftest import write_pack
-from tests.runs.conftest import SMALL
-
-LIGHT: dict[str, Any] = {
-    **SMALL,
-    "train": {**SMALL["train"], "lr": 0.05},
-    "audit": {"depth": False, "samples": 0},
-}
-
-
-@pytest.fixture(scope="module")
-def snake_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second pack."""
-    folder = tmp_path_factory.mktemp("packs") / "snakes"
-    folder.mkdir()
-    write_pack(folder, name="snakes", title="the snakes", keywords=["snakes", "honey"])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def first(model_folders: dict[str, Path], pack_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    to = tmp_path_factory.mktemp("first") / "first"
-    return erase(str(model_folders["llama"]), str(pack_folder), to=to, **{**LIGHT, "lora": {"layers": "0-1", "rank": 4}})
-
-
-@pytest.fixture(scope="module")
-def second(first: Run, snake_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return erase(str(first.folder), str(snake_folder), to=tmp_path_factory.mktemp("second") / "second", **LIGHT)
+from tests.several.conftest import LIGHT
 
 
 def test_its_base_is_what_the_other_says(first: Run, second: Run) -> None:
@@ -80,6 +53,26 @@ def test_whole_modules_and_three_erasures(second: Run, pack_folder: Path, tmp_pa
     torch.testing.assert_close(merged(ids).logits, third.load().model(ids).logits)
 
 
+def test_whether_the_first_erasure_holds_is_measured(
+    first: Run, second: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second run on the first one's questions: its base says what the first run's erased model said."""
+    monkeypatch.chdir(tmp_path)
+    before, concept = (second.folder / "audit.json").read_bytes(), first.record.recipe.concept
+    assert main(["audit", str(second.folder), "--concept", concept]) == 0
+    there = read_json(tmp_path / "audits" / "second-zorn" / "audit.json", Audit)
+    assert (there.concept, there.models["base"], there.models["erased"]) == ("zorn", str(first.folder), str(second.folder))
+    assert there.base.scores.keys() == first.audit.erased.scores.keys()
+    for key, score in first.audit.erased.scores.items():
+        assert there.base.scores[key].value == pytest.approx(score.value, rel=1e-4, abs=1e-6), key
+    assert there.erased.scores["perplexity/forget/held_out"] != there.base.scores["perplexity/forget/held_out"]
+    assert not (tmp_path / "audits" / "second-zorn" / "README.md").exists()
+    capsys.readouterr()
+    assert main(["audit", str(second.folder), "--concept", concept, "--to", str(second.folder)]) == 2
+    assert "holds another audit; name another folder with --to" in capsys.readouterr().err
+    assert (second.folder / "audit.json").read_bytes() == before
+
+
 def test_another_run_in_its_place_is_refused(first: Run, second: Run, model_folders: dict[str, Path], tmp_path: Path) -> None:
     moved = shutil.copytree(second.folder, tmp_path / "second")
     below = shutil.copytree(first.folder, tmp_path / "first")
@@ -93,6 +86,20 @@ def test_another_run_in_its_place_is_refused(first: Run, second: Run, model_fold
     (below / "adapter" / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(RunError, match=r"first: its adapter is not the one whose hash is in run.json \(adapter/adapter_model"):
         Run(moved).load()
+
+
+@pytest.mark.parametrize("verb", ["export", "audit", "erase", "generate"])
+def test_a_run_below_that_is_gone_is_told(
+    verb: str, second: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    moved, record = shutil.copytree(second.folder, tmp_path / "second"), second.record
+    recipe = record.recipe.model_copy(update={"model": "runs/gone"})
+    write_json(moved / "run.json", record.model_copy(update={"recipe": recipe}))
+    rest = {"export": ["--to", "out"], "audit": [], "erase": [record.recipe.concept], "generate": ["hello"]}[verb]
+    assert main([verb, str(moved), *rest]) == 2
+    assert "second stands on the run runs/gone, which is not there; put it back" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["second"]
 
 
 def test_sums_in_another_order_are_no_other_base(second: Run, tmp_path: Path) -> None:
