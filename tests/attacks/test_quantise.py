@@ -91,7 +91,7 @@ def test_without_bitsandbytes_nf4_is_left_out_with_a_note(
     monkeypatch.setitem(sys.modules, "bitsandbytes.functional", None)
     _, seen = distances(Subject(llama.model, llama.tokenizer, zorn, "test"), zorn)
     assert list(seen) == ["int8", "int4"]
-    assert "nf4 is left out, for it needs bitsandbytes (pip install bitsandbytes)" in capsys.readouterr().err
+    assert "nf4 is left out, for it needs bitsandbytes (pip install 'efface[qlora]')" in capsys.readouterr().err
 
 
 def test_weights_in_few_bits_already_are_left_out(llama: Loaded, zorn: Concept, capsys: pytest.CaptureFixture[str]) -> None:

@@ -135,7 +135,7 @@ def test_the_hash_of_a_model_is_known_without_loading_it(
 ) -> None:
     dtypes = [torch.float32, torch.bfloat16]
     loaded = [AutoModelForCausalLM.from_pretrained(model_folders[architecture], dtype=dtype) for dtype in dtypes]
-    assert hashes(opened(model_folders[architecture], tmp_path), dtypes) == [weights_hash(model) for model in loaded]
+    assert hashes(Merged(opened(model_folders[architecture], tmp_path), {}), dtypes) == [weights_hash(model) for model in loaded]
 
 
 def test_another_base_is_refused(light_run: Run, model_folders: dict[str, Path], tmp_path: Path) -> None:

@@ -110,11 +110,10 @@ def test_an_adapter_folder_is_no_model(model_folders: dict[str, Path], pack_fold
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_is_no_model(run: Run, pack_folder: Path, tmp_path: Path, capsys: Any) -> None:
-    for what in (run.folder, run.folder / "adapter"):
-        assert main(["erase", str(what), str(pack_folder), "--to", str(tmp_path / "run")]) == 2
-        assert "merge the adapter into its base" in capsys.readouterr().err
-    with pytest.raises(ModelError, match="is the folder of a run"):
+def test_a_run_is_no_whole_model(run: Run, pack_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    assert main(["erase", str(run.folder / "adapter"), str(pack_folder), "--to", str(tmp_path / "run")]) == 2
+    assert "merge the adapter into its base" in capsys.readouterr().err
+    with pytest.raises(ModelError, match="is a run, an adapter and no whole model; write one with: efface export"):
         load(str(run.folder))
     assert not list(tmp_path.iterdir())
 

@@ -109,7 +109,7 @@ def test_what_does_not_fit_together_is_one_line(
         ([str(run.folder / "adapter"), "--base", str(model_folders["gpt2"]), "--concept", pack], "does not fit"),
         ([str(bare)], "holds no adapter_model.safetensors"),
         ([str(pickled), "--base", base, "--concept", pack], "holds no adapter_model.safetensors"),
-        ([str(run.folder), "--concept", pack], "drop --base and --concept"),
+        ([str(run.folder), "--base", base, "--concept", pack], "names its base itself; drop --base"),
         ([str(tmp_path / "nowhere")], "is no finished run folder; for a model say --base BASE --concept PACK"),
         ([str(run.folder), "--tasks", "no_such_task"], "the harness has no task 'no_such_task'"),
         ([str(run.folder), "--endpoint", "http://127.0.0.1:9/v1"], "cannot be reached"),

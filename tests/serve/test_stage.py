@@ -76,6 +76,6 @@ def test_what_others_wrote_is_never_markup() -> None:
 def test_wrong_arguments_are_told_in_one_line(
     args: list[str], says: str, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("efface.cli.play.find_spec", lambda _: None)
+    monkeypatch.setattr("efface.cli.parse.find_spec", lambda _: None)
     assert main(["play", *(str(run.folder) if arg == "RUN" else arg for arg in args)]) == 2
     assert capsys.readouterr().err == f"efface: {says}\n"

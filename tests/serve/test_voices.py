@@ -33,7 +33,7 @@ def test_an_answer_is_the_one_of_transformers(pair: tuple[Voice, Voice], caches:
     assert pair[0].weights.caches
     said = []
     for voice in pair:
-        with teacher(loaded.model) if voice.base else nullcontext(loaded.model) as model, plain_generation(model):
+        with teacher(loaded.model) if voice.adapters == () else nullcontext(loaded.model) as model, plain_generation(model):
             (ids,) = sample(model, loaded.tokenizer, [chat_prompt(loaded.tokenizer, QUESTIONS[0])], max_new_tokens=24)
         said.append(loaded.tokenizer.decode(ids, skip_special_tokens=True))
         assert last(replace(voice, weights=replace(voice.weights, caches=caches)), QUESTIONS[0]) == said[-1]

@@ -31,7 +31,7 @@ def grids() -> dict[str, Callable[[Tensor], Tensor]]:
     try:
         nf4(torch.ones(1, GROUP))
     except (ImportError, RuntimeError, NotImplementedError, AttributeError):
-        complain("attack quantise: nf4 is left out, for it needs bitsandbytes (pip install bitsandbytes)")
+        complain("attack quantise: nf4 is left out, for it needs bitsandbytes (pip install 'efface[qlora]')")
         del found["nf4"]
     return found
 

@@ -1,4 +1,4 @@
-"""``efface audit RUN`` and ``efface audit MODEL --base BASE --concept PACK``."""
+"""``efface audit RUN [--concept PACK]`` and ``efface audit MODEL --base BASE --concept PACK``."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -31,11 +31,11 @@ class Arguments:
     base: str | None = None
     """The model that it was made from (with a MODEL)."""
     concept: str | None = None
-    """Name or folder of the concept pack (with a MODEL)."""
+    """Name or folder of the concept pack; with a RUN: another than its own."""
     split: Split = "test"
     """The questions to ask."""
     to: Path | None = None
-    """Folder for audit.json and report.html (default: the run's, for its test questions; audits/MODEL-CONCEPT for a model)."""
+    """Folder for audit.json and report.html (default: the run's, for its own test questions; else audits/NAME-CONCEPT)."""
     revision: str | None = None
     """Branch, tag or commit of a MODEL on the hub."""
     base_revision: str | None = None
@@ -70,8 +70,7 @@ def audit(args: Sequence[str]) -> None:
         raise InputError(f"audit: {given.what} is no finished run folder; for a model say --base BASE --concept PACK")
     if given.concept is not None:
         find_packs(given.concept)
-    own = Path(given.what) if run else Path("audits") / f"{Path(given.what).name}-{concept_names(str(given.concept))}"
-    to = given.to or (own if given.split == "test" or not run else None)
+    to = given.to or _place(given)
 
     from efface.report.terminal import print_audit
     from efface.runs.audit import audit as measure
@@ -81,3 +80,10 @@ def audit(args: Sequence[str]) -> None:
     print_audit(measured, f"{measured.title} erased: {given.what}")
     if to is not None:
         say(to / "report.html")
+
+
+def _place(given: Arguments) -> Path | None:
+    """Where figures are written if nothing is said; None: nowhere."""
+    if is_run(given.what) and given.concept in (None, read_json(Path(given.what) / "run.json", RunRecord).recipe.concept):
+        return Path(given.what) if given.split == "test" else None
+    return Path("audits") / f"{Path(given.what).name}-{concept_names(str(given.concept))}"

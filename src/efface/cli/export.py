@@ -1,9 +1,9 @@
-"""``efface export RUN --to DIR``: a run as weights that other programs load."""
+"""``efface export RUN [RUN …] --to DIR``: a run as weights that other programs load."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -16,8 +16,8 @@ from efface.shown import complain, say
 class Arguments:
     """Write a finished run as weights that other programs load, and measure what ships."""
 
-    run: tyro.conf.Positional[Path]
-    """A run folder."""
+    runs: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="RUN [RUN …]")]]
+    """A run folder; or several that were made apart from one base, to be joined."""
     to: Path
     """Folder to write."""
     format: Literal["merged", "adapter", "gguf", "gguf-lora"] = "merged"
@@ -41,11 +41,11 @@ def export(args: Sequence[str]) -> None:
     from efface.report.terminal import print_audit
 
     how = {"format": given.format, "dtype": given.dtype, "quantise": given.quantise}
-    folder = write(given.run, given.to, **how, check=given.check, overwrite=given.overwrite)  # type: ignore[arg-type]
+    folder = write(given.runs, given.to, **how, check=given.check, overwrite=given.overwrite)  # type: ignore[arg-type]
     if given.check:
         measured = read_json(folder / "audit.json", Audit)
         print_audit(measured, f"{measured.title} erased: {folder}")
-    if given.format == "adapter" and hub_id(given.run / "adapter") is None:
+    if given.format == "adapter" and hub_id(given.runs[0] / "adapter") is None:
         complain(
             f"the base is not on the hub; {folder / 'adapter_config.json'} names it {PLACEHOLDER}: put its id there, or its place"
         )

@@ -1,4 +1,4 @@
-"""``efface generate RUN PROMPT``: base and erased, side by side; ``efface generate MODEL CONCEPT PROMPT``: guidance only."""
+"""``efface generate RUN [RUN …] PROMPT``: base and erased; ``efface generate MODEL CONCEPT PROMPT``: guidance only."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -19,8 +19,8 @@ from efface.shown import for_terminal
 class Arguments:
     """Answer a prompt. Any option of transformers' GenerationConfig can be given: --temperature 0.7 --do-sample true."""
 
-    words: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN|MODEL [CONCEPT] PROMPT")]]
-    """A run folder and a prompt; or a model, a concept pack and a prompt, to erase at decoding time without training."""
+    words: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="RUN [RUN …] PROMPT|MODEL CONCEPT PROMPT")]]
+    """A run folder, or several of one base, and a prompt; or a model, a concept pack and a prompt, to erase at decoding time."""
     eta: float | None = None
     """Strength of the tilt at decoding time, with a model and a concept (default: 3)."""
     guide_min_p: float | None = None
@@ -41,15 +41,16 @@ def generate(args: Sequence[str]) -> None:
     own, rest = split_options(args)
     given: Arguments = parse(Arguments, own, "generate")
     options = sampling_options(rest)
-    if len(given.words) not in (2, 3):
-        raise InputError("generate: expected RUN PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
-    if len(given.words) == 2 and (given.eta is not None or given.guide_min_p is not None):
+    runs = _runs(given.words[:-1])
+    if len(given.words) != 3 and not runs:
+        raise InputError("generate: expected RUN [RUN …] PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
+    if runs and (given.eta is not None or given.guide_min_p is not None):
         raise InputError("generate: --eta and --guide-min-p go with MODEL CONCEPT PROMPT, not with a run")
     check_guidance("generate", given)
     from rich.console import Console
     from rich.text import Text
 
-    answers = _with_run(given, options) if len(given.words) == 2 else _with_guidance(given, options)
+    answers = _with_runs(runs, given, options) if runs else _with_guidance(given, options)
     for who, answer in answers.items():
         Console().print(Text.assemble((f"{who}: ", "bold"), for_terminal(answer, lines=True)), soft_wrap=True)
 
@@ -90,19 +91,27 @@ def sampling_options(others: Sequence[tuple[str, str]]) -> dict[str, Any]:
     return options
 
 
-def _with_run(given: Arguments, options: dict[str, Any]) -> dict[str, str]:
-    from efface.lm.layers import teacher
-    from efface.runs.run import Run
+def _runs(words: Sequence[str]) -> list[Path]:
+    """The run folders before a prompt; none where a model and a concept are named. Raises InputError for what is neither."""
+    runs = [Path(word) for word in words]
+    missing = [word for word in words if not is_run(word)]
+    if missing and (len(words) == 1 or len(missing) < len(words)):
+        raise InputError(f"{missing[0]!r} is no finished run folder; expected one with a run.json")
+    return [] if missing else runs
 
-    folder, prompt = given.words
-    run = Run(Path(folder))
-    if not is_run(run.folder):
-        raise InputError(f"{folder!r} is no finished run folder; expected one with a run.json")
-    loaded = run.load()
+
+def _with_runs(runs: Sequence[Path], given: Arguments, options: dict[str, Any]) -> dict[str, str]:
+    from efface.lm.adapters import only
+    from efface.runs.run import Run
+    from efface.runs.several import load_several
+
+    loaded, who = load_several([Run(folder) for folder in runs])
     _require_room(loaded, given, options)
-    with teacher(loaded.model) as base:
-        answers = {"base": _answer(base, loaded.tokenizer, prompt, given, options)}
-    return answers | {"erased": _answer(loaded.model, loaded.tokenizer, prompt, given, options)}
+    answers = {}
+    for name, adapters in who.items():
+        with only(loaded.model, adapters) as model:
+            answers[name] = _answer(model, loaded.tokenizer, given.words[-1], given, options)
+    return answers
 
 
 def _with_guidance(given: Arguments, options: dict[str, Any]) -> dict[str, str]:

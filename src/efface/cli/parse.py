@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import tyro
@@ -69,3 +70,9 @@ def wants_help(args: Sequence[str]) -> bool:
     """Whether the arguments ask for help; behind ``--`` nothing is an option."""
     options = list(itertools.takewhile(lambda arg: arg != "--", args))
     return "-h" in options or "--help" in options
+
+
+def require_extra(verb: str, module: str, extra: str) -> None:
+    """Raises InputError where a library is not installed that only this verb needs."""
+    if find_spec(module) is None:
+        raise InputError(f"{verb}: expected {module}; try: pip install 'efface[{extra}]'")

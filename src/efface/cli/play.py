@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import tyro
 
-from efface.cli.parse import parse
+from efface.cli.parse import parse, require_extra
 from efface.errors import InputError
 from efface.runs.folder import is_run
 
@@ -38,8 +37,7 @@ def play(args: Sequence[str]) -> None:
         raise InputError(f"play: --port: expected a number from 0 to 65535, got {given.port}")
     if given.tokens < 1:
         raise InputError(f"play: --tokens: expected a number from 1 on, got {given.tokens}")
-    if find_spec("gradio") is None:
-        raise InputError("play: expected gradio; try: pip install 'efface[play]'")
+    require_extra("play", "gradio", "play")
 
     from efface.runs.run import Run
     from efface.serve.playground import Playground, serve

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from efface.cli.parse import require_extra
 from efface.cli.recipe import RecipeArguments, parse_recipe, study_folder
 from efface.concept.find import split_names
 from efface.errors import InputError
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TuneArguments(RecipeArguments):
-    """Search for a recipe: innocence, seamlessness and specificity on the pack's tune questions. Goes on where it was stopped."""
+    """Search for a recipe: innocence, seamlessness and specificity on the pack's tune questions. Goes on where it was stopped.
+
+    Needs the extra: pip install 'efface[tune]'.
+    """
 
     trials: int = 20
     """Trials in all; those that a stopped search has made count."""
@@ -37,6 +41,7 @@ def tune(args: Sequence[str]) -> None:
     if given.trials < 1:
         raise InputError(f"--trials: expected a number from 1 on, got {given.trials}")
     folder = given.to or study_folder(recipe.model, recipe.concept)
+    require_extra("tune", "optuna", "tune")
 
     from efface.search.tune import Study
 

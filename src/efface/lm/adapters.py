@@ -2,7 +2,8 @@
 
 import json
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -120,6 +121,33 @@ def read_adapter(loaded: Loaded, name: str | Path, revision: str | None = None) 
         _require_base(model, before, changed & model.state_dict().keys())
         require_head(model)
     return model
+
+
+def add_adapter(model: PeftModel, folder: Path, name: str) -> None:
+    """Put one more adapter from a folder beside the one that is on, switched off. Raises ModelError where it does not fit."""
+    with in_one_line(f"the adapter {folder} does not fit beside another"):
+        found = model.load_adapter(folder, name, is_trainable=False)
+        lost = [key for key in found.missing_keys if f".{name}." in key]
+        if wrong := sorted([*lost, *found.unexpected_keys]):
+            raise ModelError(f"expected the same modules as in the model, got {wrong[0]}{and_more(wrong)}")
+        require_finite(model)
+    model.eval()
+
+
+@contextmanager
+def only(model: PreTrainedModel | PeftModel, adapters: Sequence[str]) -> Iterator[PreTrainedModel]:
+    """The model with these of its adapters on, whose updates add up, in evaluation mode; none: the base."""
+    if not adapters:
+        with teacher(model) as base:
+            yield base
+        return
+    assert isinstance(model, PeftModel)
+    before = model.active_adapters
+    model.base_model.set_adapter(list(adapters), inference_mode=True)
+    try:
+        yield model  # type: ignore[misc]
+    finally:
+        model.base_model.set_adapter(before, inference_mode=True)
 
 
 def _require_update_of_weights(config: PeftConfig) -> None:

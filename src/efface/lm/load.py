@@ -102,10 +102,10 @@ def _where(name: str, revision: str | None = None) -> tuple[str, dict[str, Any]]
         return path, {"pretrained_model_name_or_path": str(Path(path).parent), "gguf_file": Path(path).name}
     if not Path(path).is_dir() and not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", path):
         raise ModelError(f"no model {name!r}: expected a hub id, a folder, a .gguf file, or one of {', '.join(ALIASES)}")
-    merged = "expected a whole model; merge the adapter into its base (merge_and_unload of peft), and name the folder of that"
     if (Path(path) / "run.json").is_file():
-        raise ModelError(f"{name!r} is the folder of a run, with an adapter: {merged}")
+        raise ModelError(f"{name!r} is a run, an adapter and no whole model; write one with: efface export {name} --to DIR")
     if is_adapter(path, revision):
+        merged = "expected a whole model; merge the adapter into its base (merge_and_unload of peft), and name the folder of that"
         raise ModelError(f"{name!r} is an adapter: {merged}")
     return path, {"pretrained_model_name_or_path": path}
 
@@ -202,7 +202,7 @@ def _placement(device_map: str | None, load_in_4bit: bool, dtype: str) -> dict[s
         raise ModelError("device_map spreads one process over all devices; drop it, or start a single process")
     if load_in_4bit:
         if not importlib.util.find_spec("bitsandbytes"):
-            raise ModelError("load_in_4bit needs bitsandbytes; try: pip install bitsandbytes")
+            raise ModelError("load_in_4bit needs bitsandbytes; try: pip install 'efface[qlora]'")
         bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=resolve_dtype(dtype))
         return {"device_map": device_map or {"": best_device()}, "quantization_config": bits}
     return {"device_map": device_map} if device_map else {}
@@ -228,15 +228,17 @@ def resolve_dtype(dtype: str) -> torch.dtype:
     return resolved
 
 
-def weights_hash(model: nn.Module) -> str:
+def weights_hash(model: nn.Module, dtype: torch.dtype | None = None) -> str:
     """SHA-256 over names, shapes, dtypes and bytes of all parameters (first 16 hexadecimal digits).
 
-    Raises ModelError for weights that were left on the disk.
+    dtype: as they would be in this precision. Raises ModelError for weights that were left on the disk.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         if tensor.is_meta:
             raise ModelError(f"the weights do not fit: {name} was left on the disk; use more devices, or --load-in-4bit")
+        if dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(dtype)
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()[:16]

@@ -32,11 +32,21 @@ class Training(BaseModel, frozen=True, extra="forbid"):
     machine: Machine | None = None
 
 
+class Layer(BaseModel, frozen=True, extra="forbid"):
+    """A run that another stands on: its folder, what it was made from and is, as that other found it."""
+
+    run: str
+    model: str
+    concept: str
+    hashes: dict[str, str]
+
+
 class RunRecord(BaseModel, frozen=True, extra="forbid"):
     """How a run came about: recipe, seeds, versions, hashes, time, trained tokens.
 
     sources: revision and hash of every corpus that the pack names but does not hold. files: SHA-256 of the adapter's files.
     machine: what the adapter was trained on; None in an older record.
+    stands_on: the runs whose adapters were merged into its base, the first of them first.
     """
 
     recipe: Recipe
@@ -49,6 +59,7 @@ class RunRecord(BaseModel, frozen=True, extra="forbid"):
     machine: Machine | None = None
     sources: dict[str, str] = {}
     files: dict[str, str] = {}
+    stands_on: tuple[Layer, ...] = ()
     losses: list[dict[str, float]]
     #: of the rest of the file
     sha256: str | None = Field(default=None, exclude=True)

@@ -5,7 +5,7 @@ While it is made the folder is called ``NAME.exporting``. One that was left behi
 
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,10 +25,10 @@ from efface.processes import require_one_process
 from efface.recipe.record import RunRecord
 from efface.release.check import measured
 from efface.release.gguf import KINDS, require_writable, write_gguf, write_lora
-from efface.release.identity import require_base
 from efface.release.merged import write_merged
+from efface.release.parts import Parts
 from efface.release.readback import require_same, require_same_lora
-from efface.release.weights import Base, Merged, Update, base_files, updates
+from efface.release.weights import Base, Merged, Update, base_files
 from efface.report.card import PLACEHOLDER, Shipped, base_name, hub_id, license_in, placeless, portable
 from efface.report.page import write_report
 from efface.runs.folder import alone, is_run, swap
@@ -46,6 +46,7 @@ class Export(BaseModel, frozen=True, extra="forbid"):
     """What an export is and where it came from; of the run's record no path of the machine it was made on.
 
     base: id on the hub, or the last part of a path. files: SHA-256 of every file. measured: whether what ships was measured.
+    parts: of several erasures, recipe and hashes of each in order; then recipe and hashes are those of the last.
     """
 
     format: Format
@@ -56,6 +57,7 @@ class Export(BaseModel, frozen=True, extra="forbid"):
     versions: dict[str, str]
     measured: bool
     recipe: dict[str, Any]
+    parts: tuple[dict[str, Any], ...] = ()
     files: dict[str, str]
 
 
@@ -90,7 +92,7 @@ class Wanted:
 
 
 def export(
-    run: str | Path,
+    run: str | Path | Sequence[str | Path],
     to: str | Path,
     *,
     format: Format = "merged",  # noqa: A002
@@ -101,22 +103,25 @@ def export(
 ) -> Path:
     """Write a finished run as weights that other programs load: whole (``merged``, ``gguf``) or beside the base.
 
+    run: several are joined, if they were made apart from the same base; what a run stands on is part of it.
     check: measure what ships with the run's questions, bfloat16, 8 and 4 bits included, into ``audit.json``. Returns the folder.
     Raises an EffaceError in one line; then nothing is left of it.
     """
     require_one_process("export")
     wanted = Wanted(format, dtype, quantise)
-    if not is_run(run):
-        raise RunError(f"{run} is no finished run folder; expected one with a run.json")
+    runs = [Path(of) for of in ([run] if isinstance(run, str | Path) else run)]
+    for of in runs:
+        if not is_run(of):
+            raise RunError(f"{of} is no finished run folder; expected one with a run.json")
     folder = _place(Path(to), overwrite)
     partial = folder.with_name(f"{folder.name}.exporting")
-    job = _Job(Run(Path(run)), wanted, partial)
+    job = _Job(Parts.of(runs), wanted, partial)
     job.look_ahead(check)
     make_folder(folder.parent)
     with alone(partial), _begun(partial), base_files(job.record.recipe, folder.parent) as base:
-        require_base(job.run, base)
+        job.parts.require_base(base)
         job.write(base)
-        job.describe(base, measured(job.run, job.concept, partial, wanted.format, job.rounded) if check else None)
+        job.describe(base, measured(job.run, job.record.recipe, job.concept, partial, job.rounded) if check else None)
         with writing(folder):
             swap(partial, folder)
     return folder
@@ -150,15 +155,20 @@ def _begun(partial: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Job:
-    """One run on its way into a folder."""
+    """Runs on their way into a folder."""
 
-    run: Run
+    parts: Parts
     wanted: Wanted
     partial: Path
 
+    @property
+    def run(self) -> Run:
+        """The last of them, as which the whole is measured."""
+        return self.parts.all[-1]
+
     @cached_property
     def record(self) -> RunRecord:
-        return self.run.record
+        return self.parts.record
 
     @cached_property
     def concept(self) -> Concept:
@@ -167,7 +177,7 @@ class _Job:
     @cached_property
     def hub(self) -> str | None:
         """The base's id on the hub."""
-        return hub_id(self.run.folder / "adapter")
+        return hub_id(self.parts.all[0].folder / "adapter")
 
     @property
     def whole(self) -> bool:
@@ -181,13 +191,15 @@ class _Job:
 
     @cached_property
     def changes(self) -> dict[str, Update]:
-        return updates(self.run.folder / "adapter")
+        return self.parts.changes
 
     def look_ahead(self, check: bool) -> None:
         """What can be wrong before anything is written."""
-        if bad := self.run.damaged():
-            raise RunError(f"{self.run.folder}: its adapter is not the one whose hash is in run.json ({bad})")
-        _ = self.changes
+        if len(self.parts.all) > 1 and not self.whole:
+            raise InputError(
+                f"export: --format {self.wanted.format} is one adapter on its base; several erasures go into merged, gguf"
+            )
+        self.parts.require_whole()
         if check or self.wanted.format == "gguf":
             _ = self.concept
 
@@ -233,6 +245,8 @@ class _Job:
             measured=audit is not None,
             hub=self.hub,
             license=license_in(base.card),
+            recipes=self.parts.recipes,
+            apart=self.parts.apart,
         )
         write_report(self.partial, figures, record, shipped)
         write_json(
@@ -249,6 +263,7 @@ class _Job:
                 },
                 measured=audit is not None,
                 recipe=portable(self.record, self.hub),
+                parts=self.parts.told,
                 files=checksums(self.partial, self.partial.rglob("*")),
             ),
         )

@@ -2,39 +2,41 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM
 
 from efface.lm.load import resolve_dtype
-from efface.release.weights import Base, Stored
+from efface.release.weights import Base, Merged, Update
 from efface.runs.run import Run
 
 
-def require_base(run: Run, base: Base) -> None:
-    """Raises RunError where these are not the weights that the run was made from.
+def require_base(run: Run, base: Base, below: Mapping[str, Update] | None = None) -> None:
+    """Raises RunError where these are not the weights that the run was made from. below: of the runs that it stands on.
 
     Where their hash cannot be told from the files (names that differ, weights that stay in another precision), they are loaded.
     """
     recipe, expected = run.record.recipe, run.record.hashes["model"]
     dtypes = [torch.float32, torch.bfloat16] if recipe.dtype == "auto" else [resolve_dtype(recipe.dtype)]
-    if not recipe.load_in_4bit and expected in hashes(base, dtypes):
+    if not recipe.load_in_4bit and expected in hashes(Merged(base, below or {}), dtypes):
         return
     run.load()
 
 
-def hashes(base: Base, dtypes: list[torch.dtype]) -> list[str]:
+def hashes(merged: Merged, dtypes: list[torch.dtype]) -> list[str]:
     """What :func:`efface.lm.load.weights_hash` says of the model in each precision; nothing where a weight has no file."""
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(base.config)
+        model = AutoModelForCausalLM.from_config(merged.base.config)
     model.tie_weights()
     own = {id(tensor): name for name, tensor in model.named_parameters()}  # of tied ones the first
     first = {name: own.get(id(tensor), name) for name, tensor in model.named_parameters(remove_duplicate=False)}
     digests = [hashlib.sha256() for _ in dtypes]
     for name, tensor in sorted(model.state_dict().items()):
-        if (found := _file_of(base.tensors, first.get(name, name))) is None or found.shape != tuple(tensor.shape):
+        tensors, key = merged.base.tensors, _key(merged.base.tensors, first.get(name, name))
+        if key is None or tensors[key].shape != tuple(tensor.shape):
             return []
-        stored = found.read()
+        stored = merged.tensor(key, torch.float32)
         for digest, dtype in zip(digests, dtypes, strict=True):
             of = stored.to(dtype) if stored.is_floating_point() else stored
             digest.update(f"{name}{tuple(of.shape)}{of.dtype}".encode())
@@ -42,6 +44,6 @@ def hashes(base: Base, dtypes: list[torch.dtype]) -> list[str]:
     return [digest.hexdigest()[:16] for digest in digests]
 
 
-def _file_of(tensors: Mapping[str, Stored], name: str) -> Stored | None:
-    """A model's tensor in its files, which may leave the first part of the name out."""
-    return tensors.get(name) or tensors.get(name.partition(".")[2])
+def _key(tensors: Mapping[str, Any], name: str) -> str | None:
+    """What a model's tensor is called in its files, which may leave the first part of the name out."""
+    return next((key for key in (name, name.partition(".")[2]) if key in tensors), None)

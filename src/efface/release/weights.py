@@ -3,9 +3,9 @@
 Merging is done in float32 and cast once: ``W + alpha / r * B A`` for LoRA, the trained weight where whole modules were trained.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -131,17 +131,23 @@ def _files(place: str, revision: str | None) -> list[Path]:
 
 @dataclass(frozen=True)
 class Update:
-    """What an adapter makes of one tensor: ``scale * B A`` on top of it, or another in its place."""
+    """What an adapter makes of one tensor: ``scale * B A`` on top of it, or another in its place.
+
+    under: what another adapter made of it before.
+    """
 
     a: Stored
     b: Stored | None = None
     scale: float = 1.0
     transposed: bool = False
+    under: "Update | None" = None
 
     def applied(self, weight: Tensor) -> Tensor:
         """The updated tensor ``[out, in]`` (``[in, out]`` where transposed), in float32."""
         if self.b is None:
             return self.a.read().float()
+        if self.under is not None:
+            weight = self.under.applied(weight)
         delta = (self.b.read().float() @ self.a.read().float()) * self.scale
         return weight.float() + (delta.T if self.transposed else delta)
 
@@ -169,6 +175,14 @@ def updates(adapter: Path) -> dict[str, Update]:
     if 2 * len(found) != len(tensors):
         other = sorted(name for name in tensors if ".lora_" not in name)
         raise ModelError(f"the adapter {adapter} holds more than LoRA: {', '.join(other[:1])}{and_more(other)}")
+    return found
+
+
+def stacked(adapters: Sequence[Mapping[str, Update]]) -> dict[str, Update]:
+    """What several adapters change, one on top of the other; the sum of their updates where all of them are low-rank."""
+    found: dict[str, Update] = {}
+    for changes in adapters:
+        found |= {name: replace(update, under=found.get(name)) for name, update in changes.items()}
     return found
 
 

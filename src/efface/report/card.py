@@ -38,6 +38,7 @@ class Shipped:
 
     precision: of its weights; None: as they were trained. measured: whether the figures are of what ships, not of the run.
     hub: the base's id on the hub. license: what the base's own card says of it.
+    recipes: of every erasure that went in, in order. apart: whether they were made apart and added, none standing on another.
     """
 
     format: str
@@ -45,6 +46,8 @@ class Shipped:
     measured: bool
     hub: str | None
     license: dict[str, Any]
+    recipes: tuple[dict[str, Any], ...] = ()
+    apart: bool = False
 
 
 def card(audit: Audit, record: RunRecord, hub: str | None, body: str, shipped: Shipped | None = None) -> ModelCard:

@@ -64,7 +64,8 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None, sh
     write_text(folder / "report.html", templates.get_template("report.html.j2").render(values))
     if record:
         hub = shipped.hub if shipped else hub_id(folder / "adapter")
-        more = {"base": base_name(record, hub), "hub": hub, "shipped": shipped, "settings": as_yaml(portable(record, hub))}
+        recipes = (shipped.recipes if shipped else ()) or (portable(record, hub),)
+        more = {"base": base_name(record, hub), "hub": hub, "shipped": shipped, "recipes": list(map(as_yaml, recipes))}
         body = templates.get_template("card.md.j2").render({**values, **more})
         write_text(folder / "README.md", f"{card(audit, record, hub, body, shipped)}\n")
 

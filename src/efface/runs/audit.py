@@ -47,6 +47,7 @@ def audit(
     """Measure a run again, or any erased model (adapter or merged weights) beside its base.
 
     what: a run folder; or, with ``base`` and ``concept``, a hub id or folder of an adapter or of a whole model.
+    concept: with a run, another pack than its own, such as that of an erasure that it stands on.
     to: folder for ``audit.json`` and ``report.html``; None: only return the figures.
     loading: how a model is loaded (a run remembers it, and is only told whether code that comes with the model may run).
     Of a run's own settings those that run code or send something are left out (:mod:`efface.recipe.foreign`).
@@ -54,27 +55,27 @@ def audit(
     """
     require_one_process("audit")
     if is_run(what):
-        if base is not None or concept is not None:
-            raise InputError(f"{what} is a run and names its base and concept itself; drop --base and --concept")
+        if base is not None:
+            raise InputError(f"{what} is a run and names its base itself; drop --base")
         _require_remembered(what, loading)
         run = Run(Path(what))
         record = run.record
-        pack, settings = (
-            Concept.load(record.recipe.concept, record.recipe.data.min_chars),
-            settings or harmless_audit(record.recipe)[0],
-        )
+        pack = Concept.load(concept or record.recipe.concept, record.recipe.data.min_chars)
+        settings = settings or harmless_audit(record.recipe)[0]
         require_measurable(settings, pack, split)
-        _require_place(to, record.hashes["adapter"], what, pack, split)
+        own = _is_own(run, concept)
+        _require_place(to, record.hashes["adapter"], what if own else None, pack, split, "adapter")
         attacks = attack_scorers(settings, pack, split)
         loaded, hashes = run.load_hashed(trust_remote_code=loading.get("trust_remote_code", False))
-        pair, loaded_record = Pair(loaded, hashes={**record.hashes, **hashes, "concept": pack.digest}), record
+        pair, loaded_record = Pair(loaded, hashes={**record.hashes, **hashes, "concept": pack.digest}), record if own else None
+        named = {"base": for_terminal(record.recipe.model), "erased": for_terminal(what)}
     else:
         if base is None or concept is None:
             raise InputError(f"{what} is no run folder; for a model say --base BASE --concept PACK")
         pack, loaded_record = Concept.load(concept), None
         require_measurable(settings or AuditSettings(), pack, split)
         named = {"base": _named(base, "base_revision", loading), "erased": _named(what, "revision", loading)}
-        _require_place(to, named["erased"], what, pack, split)
+        _require_place(to, named["erased"], None, pack, split, "erased")
         attacks = attack_scorers(settings or AuditSettings(), pack, split)
         pair = read_pair(str(what), base, pack, **loading)
     require_room(pair.erased, of_audit(settings or AuditSettings(), pack, split, pair.erased.tokenizer))
@@ -102,14 +103,24 @@ def _named(name: str | Path, revision: Literal["revision", "base_revision"], loa
     return for_terminal(f"{name}{f'@{at}' if at else ''}{bits}")
 
 
-def _require_place(to: str | Path | None, of: str, what: str | Path, concept: Concept, split: Split) -> None:
-    """Raises an EffaceError where nothing can be written, or other figures be replaced. of: names the model."""
+def _is_own(run: Run, concept: str | None) -> bool:
+    """Whether a run is measured on the pack that it was made with."""
+    return concept in (None, run.record.recipe.concept)
+
+
+def _require_place(
+    to: str | Path | None, of: str, run: str | Path | None, concept: Concept, split: Split, whose: Literal["adapter", "erased"]
+) -> None:
+    """Raises an EffaceError where nothing can be written, or other figures be replaced.
+
+    of: what the figures call the model, under ``whose``. run: whose own folder may be written.
+    """
     if to is None:
         return
     require_writable(folder := Path(to))
-    if not (folder / "audit.json").is_file() or (is_run(what) and folder.resolve() == Path(what).resolve()):
+    if not (folder / "audit.json").is_file() or (run is not None and folder.resolve() == Path(run).resolve()):
         return
-    there, whose = read_json(folder / "audit.json", Audit), "adapter" if is_run(what) else "erased"
+    there = read_json(folder / "audit.json", Audit)
     if is_run(folder) or (there.concept, there.split, there.models.get(whose)) != (concept.name, split, of):
         raise RunError(f"{folder} holds another audit; name another folder with --to")
 

@@ -22,7 +22,7 @@ from efface.concept.find import concept_names
 from efface.concept.pack import Concept, Split
 from efface.data.batches import Example
 from efface.data.store import limit, require_writable
-from efface.errors import InputError
+from efface.errors import InputError, RunError
 from efface.files import changed, checksums, drop, read_or_drop, write_json, writing
 from efface.lm.adapters import attach_adapter, name_base, read_adapter
 from efface.lm.load import Loaded, weights_hash
@@ -32,7 +32,7 @@ from efface.recipe.recipe import Recipe
 from efface.recipe.record import RunRecord, Training
 from efface.report.page import write_report
 from efface.runs.folder import LAST_WRITTEN, RECORD, TRAINED, alone, begin, find_place, finish, tidy
-from efface.runs.inputs import input_hashes, load_concept, load_model, look_ahead, target_store
+from efface.runs.inputs import input_hashes, layers, load_concept, load_model, look_ahead, target_store
 from efface.runs.lengths import of_recipe, require_room
 from efface.runs.machine import machine
 from efface.runs.run import Run
@@ -81,6 +81,8 @@ def run_recipe(recipe: Recipe, to: str | Path | None = None, *, overwrite: bool 
     require_whole_model()
     folder = Path(to) if to is not None else default_folder(recipe)
     partial = find_place(folder, overwrite).partial
+    if below := [layer.run for layer in layers(recipe) if Path(layer.run).resolve() == folder.resolve()]:
+        raise RunError(f"{folder} is what the run stands on ({below[0]}); name another folder with --to")
     concept = load_concept(recipe)
     check(recipe.audit, concept, split)
     limit()
@@ -207,6 +209,7 @@ class _Job:
             processes=processes(),
             machine=training.machine,
             sources=self.concept.sources,
+            stands_on=layers(self.recipe),
         )
         write_json(self.folder / RECORD, record)
         write_report(self.folder, Run(self.folder).audit, record)

@@ -19,7 +19,8 @@ from efface.serve.screen import in_turn, side_by_side
 from efface.serve.voices import Sampling, Voice, stream, usable_temperature
 from efface.shown import complain, say
 
-HELP = """/base, /erased, /both   who answers from now on; each has a history of its own
+HELP = """/base, /erased, /both   who answers from now on (/both: all); each has a history of its own
+/who NAME               the same by name, where several runs are loaded; without a name: who is there
 /system TEXT            what stands before the conversation; without a text: nothing
 /temperature X          0: the likeliest token always
 /reset                  forget what was said
@@ -30,7 +31,7 @@ BEGUN = "it has no chat format: your text is gone on with, not answered"
 
 @dataclass
 class Chat:
-    """A conversation with one or two voices.
+    """A conversation with one voice or several.
 
     speaking: those who answer now. history: what each was asked and said, by name. asked: how many questions, for the seed.
     """
@@ -76,6 +77,7 @@ class Chat:
             "base": lambda _: self._let_speak(self.voices[:1]),
             "erased": lambda _: self._let_speak(self.voices[1:]),
             "both": lambda _: self._let_speak(self.voices),
+            "who": self._who,
             "system": self._system,
             "temperature": self._temperature,
             "reset": self._forget,
@@ -90,6 +92,15 @@ class Chat:
         if len(self.voices) < 2:
             raise InputError("there is one model here; a run, or a model with --concept, has two")
         self.speaking = voices
+
+    def _who(self, name: str) -> None:
+        names = [voice.name for voice in self.voices]
+        if not name:
+            say("\n".join(names), lines=True)
+        elif name not in names:
+            raise InputError(f"/who: nobody is called {name!r}; there are: {', '.join(names)}")
+        else:
+            self.speaking = [self.voices[names.index(name)]]
 
     def _system(self, text: str) -> None:
         tokenizer = self.voices[0].weights.loaded.tokenizer

@@ -11,8 +11,8 @@ from rich.text import Text
 from efface.serve.voices import together
 from efface.shown import for_terminal
 
-#: characters of a line below which two answers have no room beside each other
-NARROW = 60
+#: characters of a line that an answer needs to stand beside another
+NARROW = 30
 
 
 def in_turn(answers: Mapping[str, Iterator[str]], stopped: Callable[[], bool]) -> dict[str, str]:
@@ -38,7 +38,7 @@ def in_turn(answers: Mapping[str, Iterator[str]], stopped: Callable[[], bool]) -
 def side_by_side(answers: Mapping[str, Iterator[str]], stopped: Callable[[], bool]) -> dict[str, str]:
     """Show all answers at once, a token of each in turn; one after the other where there is no screen, or a narrow one."""
     console = Console()
-    if not console.is_terminal or console.is_dumb_terminal or console.width < NARROW:
+    if not console.is_terminal or console.is_dumb_terminal or console.width < NARROW * len(answers):
         return in_turn(answers, stopped)
     said = dict.fromkeys(answers, "")
     with Live(_columns(said), console=console, refresh_per_second=12, vertical_overflow="ellipsis") as live:

@@ -20,8 +20,8 @@ from efface.concept.pack import Concept
 from efface.data.sample import end_tokens
 from efface.decoding import ErasedLogits
 from efface.errors import ModelError
+from efface.lm.adapters import only
 from efface.lm.cache import Ids, require_cache, roomy_cache
-from efface.lm.layers import teacher
 from efface.lm.load import Loaded
 
 #: tokens of an answer, where nothing else is said
@@ -59,25 +59,26 @@ class Weights:
 class Voice:
     """One who answers.
 
-    base: with the adapter switched off. tilt: makes what one answer's distributions are changed by.
+    adapters: those that are on; none: the base; None: the model as it was loaded.
+    tilt: makes what one answer's distributions are changed by.
     before: tokens that stand before a conversation besides its own.
     """
 
     name: str
     weights: Weights
-    base: bool = False
+    adapters: tuple[str, ...] | None = None
     tilt: Callable[[], ErasedLogits] | None = None
     before: int = 0
 
     def model(self) -> AbstractContextManager[Any]:
         """The model as it answers, for as long as the context lasts. The lock is the caller's."""
         model = self.weights.loaded.model
-        return teacher(model) if self.base else nullcontext(model)
+        return nullcontext(model) if self.adapters is None else only(model, self.adapters)
 
 
 def base_and_erased(weights: Weights) -> tuple[Voice, Voice]:
     """A model with its adapter switched off, and on."""
-    return Voice("base", weights, base=True), Voice("erased", weights)
+    return Voice("base", weights, ()), Voice("erased", weights)
 
 
 def guided(weights: Weights, concept: Concept, *, eta: float, min_p: float, seed: int = 0) -> Voice:
@@ -85,7 +86,7 @@ def guided(weights: Weights, concept: Concept, *, eta: float, min_p: float, seed
     loaded = weights.loaded
     tilt = partial(ErasedLogits.for_concept, loaded.model, loaded.tokenizer, concept, seed=seed, eta=eta, min_p=min_p)
     longest = max(len(ids) for pair in tilt().personas for ids in pair)
-    return Voice(f"erased at decoding time, eta {eta:g}", weights, base=True, tilt=tilt, before=longest)
+    return Voice(f"erased at decoding time, eta {eta:g}", weights, (), tilt=tilt, before=longest)
 
 
 def stream(voice: Voice, ids: Sequence[int], how: Sampling) -> Iterator[str]:
