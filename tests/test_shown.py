@@ -140,7 +140,8 @@ def test_a_foreign_audit_steers_neither_the_terminal_nor_the_tables(
 
 
 def test_an_answer_of_a_model_steers_no_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "_with_run", lambda *_: {"base": "\x1b[2J\x1b]0;owned\x07one\n[red]two[/]"})
+    monkeypatch.setattr(generate, "is_run", lambda _: True)
+    monkeypatch.setattr(generate, "_with_runs", lambda *_: {"base": "\x1b[2J\x1b]0;owned\x07one\n[red]two[/]"})
     assert main(["generate", "run", "Who?"]) == 0
     assert capsys.readouterr().out == "base: \\x1b[2J\\x1b]0;owned\\x07one\n[red]two[/]\n"
 

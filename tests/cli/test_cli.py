@@ -75,7 +75,7 @@ NOTHING = ["--erase.weight", "0", "--retain.weight", "0", "--fluency.weight", "0
         (["model", "fetch", "huge"], "no embedded model 'huge'; there are: smollm2-135m"),
         (["model", "path", "huge"], "'huge' is not in the cache"),
         (["concept", "show", "atlantis"], "no concept pack 'atlantis'"),
-        (["generate", "one"], "expected RUN PROMPT or MODEL CONCEPT PROMPT"),
+        (["generate", "one"], "expected RUN [RUN …] PROMPT or MODEL CONCEPT PROMPT"),
         (["generate", "nowhere", "Hello"], "'nowhere' is no finished run folder"),
         (["generate", "nowhere", "Hello", "--tempereture", "1"], "no option 'tempereture', neither here nor in transformers'"),
         (["generate", "--tempereture", "1", "nowhere", "Hello"], "no option 'tempereture'"),

@@ -41,12 +41,13 @@ def generate(args: Sequence[str]) -> None:
     own, rest = split_options(args)
     given: Arguments = parse(Arguments, own, "generate")
     options = sampling_options(rest)
-    runs = _runs(given.words[:-1])
-    if len(given.words) != 3 and not runs:
-        raise InputError("generate: expected RUN [RUN …] PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
-    if runs and (given.eta is not None or given.guide_min_p is not None):
-        raise InputError("generate: --eta and --guide-min-p go with MODEL CONCEPT PROMPT, not with a run")
     check_guidance("generate", given)
+    before, guided = given.words[:-1], given.eta is not None or given.guide_min_p is not None
+    runs = [] if len(before) == 1 and guided else _runs(before)
+    if guided and (runs or len(before) == 1):
+        raise InputError("generate: --eta and --guide-min-p go with MODEL CONCEPT PROMPT, not with a run")
+    if len(before) != 2 and not runs:
+        raise InputError("generate: expected RUN [RUN …] PROMPT or MODEL CONCEPT PROMPT; see: efface generate --help")
     from rich.console import Console
     from rich.text import Text
 
