@@ -41,6 +41,7 @@ NAMES = (
     "recipe",
     "scale",
     "concepts",
+    "install",
     "performance",
     "release",
     "results",
@@ -85,11 +86,17 @@ def test_commands_are_understood(command: str) -> None:
     if verb in PARSED:
         parsed = parse(PARSED[verb], rest, verb)
         if verb in ("erase", "prepare"):
+<<<<<<< HEAD
             assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml") or parsed.model.startswith("./")
+=======
+            assert (
+                parsed.model in (*ALIASES, "MODEL", "RUN") or parsed.model.startswith("runs/") or parsed.model.endswith(".yaml")
+            )
+>>>>>>> w-g
             packs = (*builtin_packs(), "CONCEPT")
             assert all(re.split("[:@]", name)[0] in packs or name.startswith("./") for name in parsed.concepts)
     elif verb == "generate":
-        assert len(parse(GenerateArguments, rest, verb).words) in (2, 3)
+        assert len(parse(GenerateArguments, rest, verb).words) in (2, 3, 4)
 
 
 def test_the_lines_of_python_work(

@@ -57,7 +57,7 @@ def test_it_is_measured_on_both_packs_beside_the_base_below(
 ) -> None:
     folder = request.getfixturevalue(kind)
     there = read_json(folder / "audit.json", Audit)
-    assert there.concept == "zorn+snakes"
+    assert there.concept == "snakes+zorn"
     assert there.base.scores["choice/forget/acc_norm"].n == first.audit.base.scores["choice/forget/acc_norm"].n
     assert there.models["model"] == first.record.hashes["model"]
     record = read_json(folder / "export.json", Export)

@@ -85,6 +85,6 @@ class Parts:
 
 
 def joined(concepts: Sequence[str]) -> str:
-    """All packs in one word, each once, without weights."""
+    """All packs in one word, each once, in the order of their names: so the same questions are asked whichever came first."""
     found = {find_packs(name)[0][0]: name for concept in concepts for name in split_names(concept)}
-    return " ".join(dict.fromkeys(found.values()))
+    return " ".join(found[folder] for folder in sorted(found, key=lambda folder: folder.name))
