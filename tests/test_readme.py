@@ -86,13 +86,8 @@ def test_commands_are_understood(command: str) -> None:
     if verb in PARSED:
         parsed = parse(PARSED[verb], rest, verb)
         if verb in ("erase", "prepare"):
-<<<<<<< HEAD
-            assert parsed.model in (*ALIASES, "MODEL") or parsed.model.endswith(".yaml") or parsed.model.startswith("./")
-=======
-            assert (
-                parsed.model in (*ALIASES, "MODEL", "RUN") or parsed.model.startswith("runs/") or parsed.model.endswith(".yaml")
-            )
->>>>>>> w-g
+            known = parsed.model in (*ALIASES, "MODEL", "RUN") or parsed.model.startswith(("runs/", "./"))
+            assert known or parsed.model.endswith(".yaml")
             packs = (*builtin_packs(), "CONCEPT")
             assert all(re.split("[:@]", name)[0] in packs or name.startswith("./") for name in parsed.concepts)
     elif verb == "generate":
