@@ -1,5 +1,6 @@
 """Nothing leaves the machine, whatever verb is given, where model and pack are on it; only a push and a fetch want a network."""
 
+import asyncio
 import io
 import socket
 from pathlib import Path
@@ -73,7 +74,10 @@ def test_no_verb_asks_for_a_network(
     pytest.importorskip("gradio")
     from efface.serve import playground
 
-    monkeypatch.setattr(playground, "serve", lambda page, *_: playground.application(page))
+    async def build(of: Any) -> None:
+        playground.application(of)
+
+    monkeypatch.setattr(playground, "serve", lambda of, *_: asyncio.run(build(of)))
     assert {*COMMANDS, *ASKS} == set(VERBS), "a verb that is new is tried here too"
     monkeypatch.chdir(tmp_path)
     for verb, args in COMMANDS.items():
