@@ -77,6 +77,12 @@ def test_a_gguf_says_the_same(second: Run, chain: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(there(IDS).logits, logits(chain), rtol=1e-3, atol=1e-3)
 
 
+def test_both_ways_are_compared(chain: Path, joined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever pack came first, the questions are the same."""
+    assert main(["compare", str(chain), str(joined), "--to", str(tmp_path / "out")]) == 0
+    assert "left out" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("verb", ["export", "generate", "chat"])
 def test_what_does_not_go_together_is_one_line(
     verb: str, first: Run, second: Run, pack_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
