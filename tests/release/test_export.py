@@ -86,10 +86,10 @@ def test_an_adapter_says_where_its_base_would_be(exports: dict[str, Path], light
     ).read_bytes()
 
 
-@pytest.mark.parametrize(("name", "library"), [("merged", "transformers"), ("adapter", "peft"), ("gguf", "gguf")])
-def test_the_card_is_of_what_ships(name: str, library: str, exports: dict[str, Path]) -> None:
+@pytest.mark.parametrize(("name", "reader"), [("merged", "transformers"), ("adapter", "peft"), ("gguf", "gguf")])
+def test_the_card_is_of_what_ships(name: str, reader: str, exports: dict[str, Path]) -> None:
     card = ModelCard.load(exports[name] / "README.md")
-    assert card.data.library_name == library
+    assert card.data.to_dict()["library_name"] == reader
     there = read_json(exports[name] / "audit.json", Audit).erased.scores["perplexity/retain/held_out"]
     assert card.data.eval_results
     assert show(there, False) in card.text

@@ -81,11 +81,19 @@ def test_the_recipe_is_the_runs(settings: dict[str, Any]) -> None:
 
 
 def test_no_path_or_address_of_the_machine_is_in_it(tmp_path: Path) -> None:
-    said = {"audit": {"endpoint": "http://10.0.0.1/v1", "task_folder": "/home/me/tasks"}}
+    said = {"audit": {"endpoint": "http://10.0.0.1/v1", "task_folder": "/home/me/tasks", "judge": "/home/me/judge"}}
     of = record("/home/me/llama", "/home/me/packs/egypt")
     of = of.model_copy(update={"recipe": resolve({"model": "/home/me/llama", "concept": "/home/me/packs/egypt", **said})})
+    recipe = of.recipe.model_copy(update={"options": {"list": "/home/me/words.txt", "base": "owner/name", "beta": 0.1}})
+    of = of.model_copy(update={"recipe": recipe})
     card = write(tmp_path, shipped(hub=None), placeless(of, None))
-    for text in (card.content, (tmp_path / "report.html").read_text()):
+    assert placeless(of, None).recipe.options == {"list": "words.txt", "base": "owner/name", "beta": 0.1}
+    for text in (
+        card.content,
+        (tmp_path / "report.html").read_text(),
+        placeless(of, None).model_dump_json(),
+        str(portable(of, None)),
+    ):
         assert "/home/me" not in text
         assert "10.0.0.1" not in text
     assert "The base is not on the hub: it is llama" in card.text

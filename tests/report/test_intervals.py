@@ -122,6 +122,18 @@ def test_the_worst_forms_are_chosen_once_and_have_intervals() -> None:
     assert "30 % [17, 48] of open questions are answered right, in chat under a system prompt (base 100 %)" in verdict(found)
 
 
+def test_the_verdict_says_whether_names_are_still_explained() -> None:
+    """Choices may be at chance while the model goes on talking of the concept."""
+    assert "names and topics" not in verdict(full()), "not measured"
+    key = "said/forget/defined"
+    with_names = [
+        of.model_copy(update={"scores": {**of.scores, key: proportion([True] * told + [False] * (20 - told))}})
+        for of, told in ((full().base, 18), (full().erased, 11))
+    ]
+    found = full().model_copy(update={"base": with_names[0], "erased": with_names[1]})
+    assert "names and topics are, 55 % [34, 74] of the answers still say a word of the concept (base 90 %)" in verdict(found)
+
+
 def test_a_mean_over_runs_is_as_sure_as_its_questions() -> None:
     found = full()
     alone, twice = spread([found])["gone"], spread([found, found])["gone"]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,22 +108,31 @@ def license_in(file: Path | None) -> dict[str, Any]:
 
 def portable(record: RunRecord, hub: str | None) -> dict[str, Any]:
     """The recipe's settings that differ from its preset, with no path or address of the machine it ran on."""
-    recipe, names = record.recipe, _names(record, hub)
+    recipe = placeless(record, hub).recipe
     usual = resolve({"model": "-", "concept": "-", "preset": recipe.preset}).model_dump(mode="json")
     taken = harmless(recipe.model_dump(mode="json"))[0]
-    return {"preset": recipe.preset, **_differences(taken, usual), "method": Path(recipe.method).name, **names}
+    return {"preset": recipe.preset, **_differences(taken, usual), "method": recipe.method}
 
 
 def placeless(record: RunRecord, hub: str | None) -> RunRecord:
-    """The record with names for model, pack and method in place of where they were, and without what would reach beyond."""
-    audit, method = harmless_audit(record.recipe)[0], Path(record.recipe.method).name
-    recipe = record.recipe.model_copy(update={**_names(record, hub), "method": method, "audit": audit})
-    return record.model_copy(update={"recipe": recipe})
+    """The record with names in place of where model, pack, method and other files were, and without what would reach beyond."""
+    recipe, audit = record.recipe, harmless_audit(record.recipe)[0]
+    there: dict[str, Any] = {
+        "model": base_name(record, hub),
+        "concept": recipe.concept if language(recipe.concept) else concept_names(recipe.concept),
+        "method": Path(recipe.method).name,
+        "options": {name: _placeless(value) for name, value in recipe.options.items()},
+        "audit": audit.model_copy(update={name: _placeless(getattr(audit, name)) for name in ("judge", "task_folder")}),
+    }
+    return record.model_copy(update={"recipe": recipe.model_copy(update=there)})
 
 
-def _names(record: RunRecord, hub: str | None) -> dict[str, str]:
-    concept = record.recipe.concept
-    return {"model": base_name(record, hub), "concept": concept if language(concept) else concept_names(concept)}
+def _placeless(value: Any) -> Any:
+    """The name of a file or folder of this machine; anything else, an id of the hub too, as it is."""
+    if not isinstance(value, str):
+        return value
+    local = value.startswith((".", "~", os.sep)) or os.path.exists(value)
+    return Path(value).name if local else value
 
 
 def _differences(settings: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:

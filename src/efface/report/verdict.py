@@ -29,6 +29,9 @@ def verdict(audit: Audit) -> str:
         missing if (value := found[of]) is None else says.format(_around(value, between[of]))
         for of, (missing, says) in parts.items()
     ]
+    if (defined := found["defined"]) is not None:
+        says = "asked what its names and topics are, {} of the answers still say a word of the concept"
+        said.insert(2, says.format(_around(defined, between["defined"])) + _base(audit, "said/forget/defined"))
     return "; ".join([*said, _answers(audit, found["answers ppl"], between["answers ppl"])]) + "."
 
 
