@@ -102,6 +102,14 @@ def test_private_stays_private(hub: Hub, exported: Path, capsys: pytest.CaptureF
     assert hub.repos["me/new"].private
     assert "to me/new (new, private)" in capsys.readouterr().out
     assert not [call for call, _ in hub.seen if "settings" in call]
+    assert push(exported, "me/new") == 0, "nothing to ask either: what is whole and private is meant to be"
+    assert hub.repos["me/new"].private
+
+
+def test_what_is_whole_and_could_not_be_shown_says_so(hub: Hub, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hub.refused["/settings"] = (403, {"error": "not yours"})
+    assert push(exported, "me/new", "--yes") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("me/new is whole and still private: make it public on the hub")
 
 
 def test_what_broke_off_is_private_and_goes_on(hub: Hub, exported: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a push will do. new: the repository is made. public: whoever wants reads it afterwards; revealed: and not before."""
+    """What a push will do. new: the repository is made. public: whoever wants reads it afterwards; revealed: only then."""
 
     parcel: Parcel
     target: Target
@@ -145,7 +145,7 @@ def look(parcel: Parcel, target: Target) -> Plan:
             raise InputError(f"push: {target.repo} is there and public; drop --private, or make it private on the hub first")
         if not target.create_pr and target.revision in (None, constants.DEFAULT_REVISION):
             _require_free(target.repo, there, parcel)
-        revealed = bool(there.private) and not target.private and not target.create_pr and _only_ours(api, target.repo)
+        revealed = bool(there.private) and not target.private and not target.create_pr and _begun(api, target.repo, there)
     return Plan(parcel, target, False, revealed or not there.private, revealed)
 
 
@@ -171,20 +171,21 @@ def _require_free(repo: str, there: ModelInfo, parcel: Parcel) -> None:
         )
 
 
-def _only_ours(api: HfApi, repo: str) -> bool:
-    """Whether nobody but a push has put anything into a repository: then it was begun by one that is not done."""
-    return all(of.title.startswith(STARTED_BY) for of in api.list_repo_commits(repo))
+def _begun(api: HfApi, repo: str, there: ModelInfo) -> bool:
+    """Whether a push began this repository and is not done. One that is whole is private because somebody wants it so."""
+    whole = {of.rfilename for of in there.siblings or ()} & {RECORD, EXPORT}
+    return not whole and all(of.title.startswith(STARTED_BY) for of in api.list_repo_commits(repo))
 
 
 def send(plan: Plan) -> str:
     """Do it. Returns the address. Raises an InputError in one line; then nothing new is public."""
-    target, made = plan.target, False
+    target, begun = plan.target, ""
     try:
         with _told(target.repo):
             api = _api()
             if plan.new:
                 api.create_repo(target.repo, private=True)
-                made = True
+                begun = f"; {target.repo} is private and not whole: the same command goes on"
             if target.revision and not target.revision.startswith(PULL_REQUEST):
                 api.create_branch(target.repo, branch=target.revision, exist_ok=True)
             done = api.upload_folder(
@@ -195,10 +196,10 @@ def send(plan: Plan) -> str:
                 revision=target.revision,
                 create_pr=target.create_pr,
             )
+            begun = f"; {target.repo} is whole and still private: make it public on the hub" if plan.revealed else ""
             if plan.revealed:
                 api.update_repo_settings(target.repo, private=False)
     except InputError as error:
-        begun = f"; {target.repo} is private and not whole: the same command goes on" if made else ""
         raise InputError(f"{error}{begun}") from None
     return done.pr_url or f"{constants.ENDPOINT}/{target.repo}{f'/tree/{target.revision}' if target.revision else ''}"
 
