@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from efface.data.answers import answers
 from efface.data.store import Store
@@ -13,9 +13,12 @@ from efface.progress import track
 
 
 class Writer(Protocol):
-    """Answers in its own words. name: as it is told to the reader of a pack."""
+    """Answers in its own words."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """As it is told to the reader of a pack."""
+        ...
 
     def say(self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str]:
         """An answer to each question, of at most so many tokens."""
@@ -55,6 +58,6 @@ class Remote:
 
     def say(self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str]:
         """One after the other; one that fails is asked again after a pause. Raises InputError in one line."""
-        how = {"max_tokens": tokens, "temperature": temperature}
+        how: dict[str, Any] = {"max_tokens": tokens, "temperature": temperature}
         asked = track([(question, seed + i) for i, question in enumerate(questions)], "asking the writer")
         return [self.server.ask(question, seed=number, **how).strip() for question, number in asked]

@@ -1,6 +1,7 @@
 """A judge behind an OpenAI-compatible endpoint: how well do the answers read, from 1 to 10? Asked for only by the user."""
 
 import re
+from typing import Any
 
 from efface.auditing.answers import greedy, texts
 from efface.auditing.scores import Score
@@ -13,7 +14,7 @@ from efface.recipe.settings import AuditSettings
 from efface.shown import complain
 
 QUESTIONS = 16
-HOW = {"temperature": 0, "max_tokens": 8}
+HOW: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
 PROMPT = """Rate how well the answer below is written: grammatical, coherent, fluent, free of repetition.
 Whether it is true does not matter.
 Reply with one whole number from 1 (gibberish) to 10 (excellent) and nothing else.
