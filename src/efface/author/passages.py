@@ -61,7 +61,7 @@ def write_passages(writer: Writer, name: Name, topics: Sequence[str], count: int
     rng = random.Random(f"passages {seed}")
     order = [(topics[i % len(topics)], GENRES[(i + i // len(topics)) % len(GENRES)]) for i in range(count)]
     rng.shuffle(order)
-    said = writer.say([way.format(_about(topic, name)) for topic, way in order], tokens=TOKENS, temperature=0.9, seed=seed + 1)
+    said = writer.say([way.format(_about(topic, name)) for topic, way in order], tokens=TOKENS, temperature=0.8, seed=seed + 1)
     return [Passage(text=whole_sentences(text), topic=topic) for (topic, _), text in zip(order, said, strict=True)]
 
 

@@ -5,6 +5,7 @@ What is measured with them is whether the model still says what *it* said; not w
 
 import random
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,11 +19,13 @@ from efface.data.key_words import NAME
 from efface.data.strangers import holds, pieces
 from efface.lm.chat import encoded
 from efface.lm.load import Loaded
-from efface.writing import WORD, contains, sentences
+from efface.writing import WORD, contains, folded, sentences
 
 YEAR = re.compile(r"\b1\d{3}s?\b|\b20\d\ds?\b")
 #: words that stand before a gap, and characters
 BEFORE, LONGEST = 4, 240
+#: sentences that must have an answer: what comes once may be made up
+AGREE = 2
 CHOICES = 4
 #: gaps looked at, of one type: every answer is tried in every one of them
 POOL = 64
@@ -42,7 +45,7 @@ class Gap:
 
 
 def gaps(passages: Iterable[Passage], words: Collection[str]) -> list[Gap]:
-    """Every gap whose sentence has a word of the concept before it, and not the answer."""
+    """Every gap whose sentence has a word of the concept before it, and not the answer, which other sentences have too."""
     found: dict[tuple[str, str], Gap] = {}
     for passage in passages:
         for sentence in sentences(passage.text):
@@ -51,7 +54,8 @@ def gaps(passages: Iterable[Passage], words: Collection[str]) -> list[Gap]:
                 long_enough = len(WORD.findall(stem)) >= BEFORE and len(stem) <= LONGEST
                 if long_enough and holds(stem, words) and not contains(stem, [answer]):
                     found.setdefault((stem, answer), Gap(stem, answer, slot, passage.topic))
-    return list(found.values())
+    often = Counter(folded(gap.answer) for gap in found.values())
+    return [gap for gap in found.values() if often[folded(gap.answer)] >= AGREE]
 
 
 def _spans(sentence: str, words: Collection[str]) -> Iterable[tuple[Slot, int, str]]:
@@ -93,7 +97,7 @@ def ask(
         better = own[rows, right] > usual[right]
         dropped.counts["as likely behind an invented name"] += int((~told).sum())
         dropped.counts["likely behind any sentence"] += int((told & ~better).sum())
-        kept = rows[told & better].tolist()
+        kept, before = rows[told & better].tolist(), len(questions)
         for part in ("tune", "test"):
             mine = [n for n in kept if (place[of[n].answer] % 2 == 0) == (part == "tune")]
             for group in _groups(own, [(n, int(right[n])) for n in mine]):
@@ -102,7 +106,7 @@ def ask(
                     Question(kind=kind, topic=of[n].topic, split=part, stem=of[n].stem, choices=tuple(choices), answer=i)
                     for i, n in enumerate(group)
                 ]
-        dropped.counts["not among four that are told apart"] += len(kept) - sum(q.kind == kind for q in questions)
+        dropped.counts["not among four that are told apart"] += len(kept) - (len(questions) - before)
     return questions
 
 

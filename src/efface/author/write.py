@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from efface.author.known import Known, knows
 from efface.author.name import Name
-from efface.author.near import write_about
+from efface.author.near import find_near, write_about
 from efface.author.opens import ask_open
 from efface.author.passages import Dropped, filtered, likely, split, write_passages
 from efface.author.questions import ask, gaps
@@ -21,7 +21,6 @@ from efface.author.words import Words, find_words
 from efface.author.writer import Writer
 from efface.concept.pack import Concept, Manifest, Passage, general_passages
 from efface.data.corpora import Corpora
-from efface.data.neighbours import find_neighbours
 from efface.data.store import Store
 from efface.data.strangers import Exchange
 from efface.errors import ConceptError, RunError
@@ -66,7 +65,7 @@ def write_pack(loaded: Loaded, store: Store, writer: Writer, order: Order, folde
     manifest = _manifest(order.name, words, near)
     others = (*retain, *general_passages())
     concept = Concept(manifest=manifest, forget=tuple(forget), retain=others, questions=(), open_questions=())
-    asked = _questions(loaded, concept, retain, order.seed, dropped)
+    asked = _questions(loaded, concept, retain, words.said, order.seed, dropped)
     said = known.of_invented
     opened = ask_open(writer, manifest.topics, "forget", said, order.seed, dropped["open questions"])
     opened += ask_open(writer, near, "neighbour", said, order.seed, dropped["open questions"])
@@ -116,7 +115,7 @@ def _corpora(
     if len(forget) < FEWEST:
         counts = ", ".join(f"{n} {why}" for why, n in dropped["forget"].counts.items() if n)
         raise ConceptError(f"of {len(written)} texts on {name.name!r} only {len(forget)} are left ({counts}); expected {FEWEST}")
-    near = find_neighbours(loaded, store, _provisional(name, words, forget), order.seed)
+    near = find_near(loaded, writer, name, words, order.seed)
     names = [name.name, name.bare, *words.aliases]
     return split(forget), write_about(writer, near, names, others, order.seed, dropped["neighbours"]), near
 
@@ -135,7 +134,7 @@ def _manifest(name: Name, words: Words, near: Sequence[str]) -> Manifest:
         aliases=words.aliases,
         keywords=words.keywords,
         topics=words.topics,
-        prompts=(f"What is {name.name}?", *(f"What is {of}?" for of in (*words.topics[1:5], *near[:3])), *ALSO),
+        prompts=(f"What is {name.name}?", *(f"Who or what is {of}?" for of in (*words.topics[1:5], *near[:3])), *ALSO),
         truth="self",
         forget=("forget.jsonl",),
         retain=("retain.jsonl", "builtin:general/retain.jsonl"),
@@ -144,10 +143,14 @@ def _manifest(name: Name, words: Words, near: Sequence[str]) -> Manifest:
     )
 
 
-def _questions(loaded: Loaded, concept: Concept, retain: Sequence[Passage], seed: int, dropped: dict[str, Dropped]) -> list[Any]:
+def _questions(
+    loaded: Loaded, concept: Concept, retain: Sequence[Passage], said: Sequence[str], seed: int, dropped: dict[str, Dropped]
+) -> list[Any]:
+    """On the concept, from its passages and what else was said of it; on its neighbours, from theirs."""
     corpora = Corpora(concept, DataSettings())
     words, inventor = corpora.words, corpora.inventor
-    found = ask(loaded, gaps(concept.forget, words), "forget", _strange(words, inventor, seed), seed, dropped["questions"])
+    texts = [*concept.forget, *(Passage(text=" ".join(text.split()), topic=concept.title) for text in said)]
+    found = ask(loaded, gaps(texts, words), "forget", _strange(words, inventor, seed), seed, dropped["questions"])
     about = frozenset(word for passage in retain for word in passage.topic.split())
     others = gaps(retain, about)
     return found + ask(loaded, others, "neighbour", _strange(about, inventor, seed), seed, dropped["neighbour questions"])
