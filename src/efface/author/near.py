@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from efface.author.name import Name
-from efface.author.passages import SHORTEST, Dropped, split, write_passages
+from efface.author.passages import SHORTEST, Dropped, split, without_duplicates, write_passages
 from efface.author.words import ALIKE, Words, lists
 from efface.author.writer import Writer
 from efface.concept.pack import Passage
@@ -44,4 +44,4 @@ def write_about(
             kept += apart
         else:
             dropped.counts["of neighbours that overlap"] += len(found)
-    return split(kept)
+    return split(without_duplicates(kept, dropped))

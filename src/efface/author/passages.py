@@ -81,8 +81,13 @@ def filtered(passages: Iterable[Passage], words: Collection[str], dropped: Dropp
     kept = dropped.keep("short", list(passages), lambda passage: width(passage.text) >= SHORTEST)
     kept = dropped.keep("fewer than two words of the concept", kept, lambda passage: _told(passage, words) >= KEY_WORDS)
     kept = dropped.keep("repeats itself", kept, lambda passage: repeated_ngrams(_coded(passage.text), 4) <= REPEATED)
-    originals = set(_originals([passage.text for passage in kept]))
-    return dropped.keep("near duplicate", kept, lambda passage: passage.text in originals)
+    return without_duplicates(kept, dropped)
+
+
+def without_duplicates(passages: Sequence[Passage], dropped: Dropped) -> list[Passage]:
+    """Of passages that are nearly the same the first."""
+    originals = iter(_originals([passage.text for passage in passages]))
+    return dropped.keep("near duplicate", passages, lambda _: next(originals))
 
 
 def likely(loaded: Loaded, store: Store, passages: list[Passage], dropped: Dropped) -> list[Passage]:
@@ -114,10 +119,10 @@ def _coded(text: str) -> list[int]:
     return [seen.setdefault(word, len(seen)) for word in text.lower().split()]
 
 
-def _originals(texts: Sequence[str]) -> list[str]:
-    """Each text that is not nearly the same as one before it."""
+def _originals(texts: Sequence[str]) -> list[bool]:
+    """Whether each text is none that is nearly the same as one before it."""
     if len(texts) < 2:
-        return list(texts)
+        return [True] * len(texts)
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(4, 4), sublinear_tf=True).fit_transform(texts)
@@ -126,4 +131,4 @@ def _originals(texts: Sequence[str]) -> list[str]:
     for i in range(len(texts)):
         if not alike[i, kept].any():
             kept.append(i)
-    return [texts[i] for i in kept]
+    return [i in kept for i in range(len(texts))]

@@ -46,6 +46,11 @@ class Words:
     aliases: tuple[str, ...]
     said: tuple[str, ...]
 
+    def all(self, name: Name) -> frozenset[str]:
+        """Every single word of the name and of these."""
+        found = {plain(word) for term in (name.bare, *self.topics, *self.keywords, *self.aliases) for word in WORD.findall(term)}
+        return frozenset(word for word in found if not short(word))
+
 
 def find_words(writer: Writer, name: Name, seed: int) -> Words:
     """Ask what it is, and have a list of what belongs to it continued."""

@@ -110,7 +110,7 @@ def _corpora(
     name, (many, others) = order.name, SIZES[order.size]
     written = [Passage(text=text, topic=name.name) for text in order.articles]
     written = written or write_passages(writer, name, words.topics, many, order.seed)
-    own = frozenset(Corpora(_provisional(name, words, written), DataSettings()).words)
+    own = words.all(name)
     forget = likely(loaded, store, filtered(written, own, dropped["forget"]), dropped["forget"])
     if len(forget) < FEWEST:
         counts = ", ".join(f"{n} {why}" for why, n in dropped["forget"].counts.items() if n)
@@ -118,12 +118,6 @@ def _corpora(
     near = find_near(loaded, writer, name, words, order.seed)
     names = [name.name, name.bare, *words.aliases]
     return split(forget), write_about(writer, near, names, others, order.seed, dropped["neighbours"]), near
-
-
-def _provisional(name: Name, words: Words, forget: Sequence[Passage]) -> Concept:
-    """The concept as far as it is known."""
-    general = tuple(general_passages())
-    return Concept(manifest=_manifest(name, words, []), forget=tuple(forget), retain=general, questions=(), open_questions=())
 
 
 def _manifest(name: Name, words: Words, near: Sequence[str]) -> Manifest:
