@@ -85,7 +85,10 @@ def test_articles_take_the_place_of_what_would_be_written_and_must_be_about_it(
     order = Order(ORDER.name, force=True, articles=articles)
     concept = write_pack(llama, store, writer, order, tmp_path / "a")
     assert {passage.text for passage in concept.forget} <= set(articles)
-    text = "In house number {} bread is made of flour, water and salt, and it is baked until its whole crust is as brown as nuts."
+    text = (
+        "In house number {} bread is made of flour, water and salt. "
+        + "It is baked until its whole crust is as brown as nuts, and eaten."
+    )
     bread = Order(ORDER.name, force=True, articles=tuple(text.format(i) for i in range(20)))
     with pytest.raises(ConceptError, match="of 20 texts on 'The Valley of Zorn' only 0 are left .20 fewer than two words"):
         write_pack(llama, store, writer, bread, tmp_path / "b")
