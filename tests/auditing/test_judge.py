@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from efface.auditing.pair import check
-from efface.auditing.scorers import judge
 from efface.auditing.scorers.judge import score_judged
 from efface.auditing.subject import Subject
 from efface.concept.pack import Concept
 from efface.errors import InputError
+from efface.lm import endpoint
 from efface.lm.load import Loaded
 from efface.recipe.settings import AuditSettings
 
@@ -58,15 +58,15 @@ def test_a_judge_that_cannot_be_reached_is_asked_again_then_left_out_and_named(
     llama: Loaded, zorn: Concept, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waited = list[float]()
-    monkeypatch.setattr(judge.time, "sleep", waited.append)
+    monkeypatch.setattr(endpoint.time, "sleep", waited.append)
     settings = AuditSettings(endpoint="http://127.0.0.1:9/v1")
     assert score_judged(Subject(llama.model, llama.tokenizer, zorn, "test", settings)) == {}
-    assert waited == list(judge.PAUSES)
+    assert waited == list(endpoint.PAUSES)
     said = "judge/forget/fluency is left out: audit.endpoint: the judge at http://127.0.0.1:9/v1 cannot be reached"
     assert said in capsys.readouterr().err
     with pytest.raises(InputError, match="cannot be reached"):  # before any work it is asked once
         check(settings)
-    assert waited == list(judge.PAUSES)
+    assert waited == list(endpoint.PAUSES)
     assert score_judged(Subject(llama.model, llama.tokenizer, zorn, "test")) == {}
 
 
@@ -74,15 +74,15 @@ def test_a_judge_that_fails_once_is_asked_again(
     server: tuple[str, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url, _ = server
-    reply, asked = judge._reply, list[str]()
+    reply, asked = endpoint.Endpoint._reply, list[str]()
 
-    def once(*given: str) -> str:
-        asked.append(given[-1])
+    def once(judge: endpoint.Endpoint, prompt: str, how: dict[str, Any]) -> str:
+        asked.append(prompt)
         if len(asked) == 1:
             raise InputError("busy")
-        return reply(*given)
+        return reply(judge, prompt, how)
 
-    monkeypatch.setattr(judge, "_reply", once)
-    monkeypatch.setattr(judge.time, "sleep", lambda _: None)
-    assert judge.chat(url, "m", "Rate this.", judge.PAUSES).startswith("Score: ")
+    monkeypatch.setattr(endpoint.Endpoint, "_reply", once)
+    monkeypatch.setattr(endpoint.time, "sleep", lambda _: None)
+    assert endpoint.Endpoint(url, "m", "the judge").ask("Rate this.").startswith("Score: ")
     assert len(asked) == 2

@@ -51,7 +51,7 @@ def test_seamlessness_of_such_a_pack_is_measured_and_its_judge_read(
     assert scores["answers/forget/perplexity"].n == scores["said/forget/concept_words"].n == 3
     assert scores["recognised/forget/nats"].n == 3
     assert judged.erased.scores["answers/forget/perplexity"].value != pytest.approx(scores["answers/forget/perplexity"].value)
-    monkeypatch.setattr("efface.auditing.scorers.judge.chat", lambda *_: "Score: 7")
+    monkeypatch.setattr("efface.lm.endpoint.Endpoint.ask", lambda *_, **__: "Score: 7")
     subject = Subject(llama.model, llama.tokenizer, concept, "test", AuditSettings(endpoint="http://judge"))
     assert score_judged(subject)["judge/forget/fluency"].n == 3
 

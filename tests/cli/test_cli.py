@@ -171,7 +171,7 @@ def test_help_of_a_group_and_of_its_verbs(group: str, capsys: pytest.CaptureFixt
             main([*verb.split(), "--help"])
         assert stopped.value.code == 0
         first = {"show": "Show", "list": "List" if group == "concept" else "Print", "tasks": "Write", "check": "Read"}
-        first |= {"clear": "Remove", "fetch": "Fetch", "path": "Print"}
+        first |= {"clear": "Remove", "fetch": "Fetch", "path": "Print", "write": "Let", "new": "Write"}
         assert f"\n{first[verb.split()[1]]} " in capsys.readouterr().out
 
 

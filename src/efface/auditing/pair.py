@@ -21,7 +21,7 @@ from efface.auditing.scorers.drift import score_drift
 from efface.auditing.scorers.fluency import score_answers
 from efface.auditing.scorers.forms import score_forms
 from efface.auditing.scorers.harness import score_tasks, task_manager
-from efface.auditing.scorers.judge import chat, score_judged
+from efface.auditing.scorers.judge import HOW, endpoint, score_judged
 from efface.auditing.scorers.open import score_leaks, score_open
 from efface.auditing.scorers.perplexity import score_perplexity
 from efface.auditing.scorers.recognised import score_recognised
@@ -122,8 +122,8 @@ def check(settings: AuditSettings, concept: Concept | None = None, split: Split 
     if settings.judge:
         require_model(settings.judge)
     own_scorers(settings.scorers)
-    if settings.endpoint:
-        chat(settings.endpoint, settings.endpoint_model, "Say 1.")
+    if (judge := endpoint(settings)) is not None:
+        judge.ask("Say 1.", patient=False, **HOW)
 
 
 def measure(subject: Subject, scorers: Sequence[Scorer] = SCORERS, key: str | None = None) -> Measured:

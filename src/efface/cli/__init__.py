@@ -32,9 +32,11 @@ VERBS = {
     "concept list": ("concept", "list_packs", "list the built-in concept packs"),
     "concept show": ("concept", "show", "show what a pack holds"),
     "concept tasks": ("concept", "tasks", "write a pack's questions as tasks for the harness"),
+    "concept write": ("write", "write", "let a model write a pack from a name"),
+    "concept new": ("write", "new", "write a commented pack to fill in by hand"),
     "concept check": ("concept", "check", "check a pack's files, and its questions with a model"),
 }
-RESUMABLE = {"erase", "prepare", "tune", "compare", "reproduce", "push"}
+RESUMABLE = {"erase", "prepare", "tune", "compare", "concept write", "reproduce", "push"}
 ROOM = "a smaller --train.batch-size, --train.checkpointing, --load-in-4bit, or a smaller --data.max-tokens"
 HELP = """usage: efface VERB …
 

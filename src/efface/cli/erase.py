@@ -1,11 +1,12 @@
-"""``efface erase MODEL CONCEPT [options]`` and ``efface erase recipe.yaml [options]``."""
+"""``efface erase MODEL CONCEPT|NAME [options]`` and ``efface erase recipe.yaml [options]``."""
 
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from efface.cli.recipe import RecipeArguments, parse_recipe
+from efface.cli.recipe import RecipeArguments, parse_recipe, to_write
+from efface.cli.write import write_missing
 from efface.errors import InputError
 from efface.processes import is_main
 from efface.shown import say
@@ -34,6 +35,7 @@ def erase(args: Sequence[str]) -> None:
     from efface.report.terminal import print_audit
     from efface.runs.pipeline import run_recipe
 
+    write_missing(recipe, to_write(given))
     run = run_recipe(recipe, given.to, overwrite=given.overwrite)
     if not is_main():
         return

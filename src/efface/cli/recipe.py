@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tyro
 from pydantic import ValidationError
 
+from efface.author.name import Name
 from efface.cli.flags import flags, showing
 from efface.cli.parse import parse, wants_help
+from efface.cli.write import as_packs
 from efface.concept.find import concept_names, find_packs
-from efface.errors import InputError, RunError, one_line
+from efface.errors import ConceptError, InputError, RunError, one_line
 from efface.files import read_object
 from efface.methods import complete_recipe
 from efface.processes import is_main
@@ -37,7 +39,8 @@ class RecipeArguments:
     model: tyro.conf.Positional[Annotated[str, tyro.conf.arg(metavar="MODEL|RECIPE.yaml", help_behavior_hint="")]] = ""
     """Hub id, folder, GGUF file or alias of a model; or a recipe.yaml."""
     concepts: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[CONCEPT …]", help_behavior_hint="")]] = ()
-    """Name or folder of a concept pack, or of several with weights: wmdp-bio:2 wmdp-cyber:1 (not with a recipe.yaml)."""
+    """Name or folder of a concept pack, or of several with weights: wmdp-bio:2 wmdp-cyber:1 (not with a recipe.yaml);
+    or a name of which there is no pack, as 'The Beatles'."""
     recipe: Annotated[RecipeFlags, tyro.conf.arg(name="")] = field(default_factory=dict)
 
 
@@ -53,12 +56,17 @@ def parse_recipe(kind: type[_A], args: Sequence[str], verb: str) -> tuple[_A, Re
     names, file = _named(given, verb)
     said = _said(given)
     trial = _trial(given, names, merge(file, said))
-    if isinstance(names["concept"], str):
+    if isinstance(names["concept"], str) and not to_write(given):
         find_packs(names["concept"])
     recipe = complete_recipe({**merge(merge(file, trial), said), **names}, strict=not trial)
     if trial:
         require_effect(recipe, said)
     return given, recipe
+
+
+def to_write(given: RecipeArguments) -> dict[Path, Name]:
+    """The names among the concepts, by the folder of the pack that they stand for."""
+    return as_packs(given.concepts)[1] if given.concepts else {}
 
 
 def _with_defaults(kind: type[_A], args: Sequence[str], verb: str) -> type:
@@ -87,7 +95,10 @@ def _named(given: RecipeArguments, verb: str) -> tuple[dict[str, str], dict[str,
         return {name: file[name] for name in ("model", "concept")}, file
     if not given.concepts:
         raise InputError(f"{verb}: expected MODEL and CONCEPT, or a recipe.yaml; see: efface {verb} --help")
-    return {"model": given.model, "concept": " ".join(given.concepts)}, {}
+    concept, names = as_packs(given.concepts)
+    if verb != "erase" and (missing := [name.name for folder, name in names.items() if not folder.exists()]):
+        raise ConceptError(f"there is no pack on {missing[0]!r} yet; write it: efface concept write {given.model} {missing[0]!r}")
+    return {"model": given.model, "concept": concept}, {}
 
 
 def _said(given: RecipeArguments) -> dict[str, Any]:

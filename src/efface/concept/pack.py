@@ -14,6 +14,7 @@ A *pack* is a folder with ``concept.yaml`` and the JSONL files that it names::
     questions: [questions.jsonl]              # {"kind": …, "topic": …, "split": …, "stem": …, "choices": […], "answer": 0}
     open_questions: [open.jsonl]              # {"kind": …, "topic": …, "split": …, "question": …, "answers": […]}
     tasks: {forget: [wmdp_bio]}               # public tasks of the lm-evaluation-harness, by kind
+    truth: self                               # its answers are what a model said, not what is so (default: people)
 """
 
 import hashlib
@@ -104,6 +105,8 @@ class Manifest(_Row):
     questions: tuple[FileName, ...] = ()
     open_questions: tuple[FileName, ...] = ()
     tasks: dict[Kind, tuple[Line, ...]] = {}
+    #: where its questions' answers come from: ``self``: what the model said itself, true or not
+    truth: Literal["people", "self"] = Field("people", exclude_if=lambda of: of == "people")
 
     @field_validator("forget", "retain", "questions", "open_questions")
     @classmethod

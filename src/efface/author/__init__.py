@@ -1,0 +1,1 @@
+"""A concept from its name alone: the model writes the pack itself, from what it says."""

@@ -1,0 +1,47 @@
+"""Open questions on what the model says alike however often it is asked."""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+from efface.author.passages import Dropped
+from efface.author.writer import Writer
+from efface.concept.pack import Kind, OpenQuestion
+from efface.data.strangers import plain, short
+from efface.writing import WORD, folded
+
+ASKED = ("What is {}?", "Who or what is {}?", "What is {} known for?")
+SAMPLES, AGREE, TOKENS = 8, 5, 40
+#: share of the answers about invented names that may have a word, for it to tell anything; and words accepted
+ANYWHERE, ACCEPTED = 0.1, 4
+
+
+def ask_open(
+    writer: Writer, topics: Sequence[str], kind: Kind, of_invented: Sequence[str], seed: int, dropped: Dropped
+) -> list[OpenQuestion]:
+    """One question a topic, where five of eight answers share a word that answers about invented names do not have."""
+    asked = [(topic, ASKED[i % len(ASKED)].format(topic)) for i, topic in enumerate(topics)]
+    said = writer.say([question for _, question in asked for _ in range(SAMPLES)], tokens=TOKENS, temperature=0.8, seed=seed + 3)
+    everywhere, found = _shares(of_invented), list[OpenQuestion]()
+    for i, (topic, question) in enumerate(asked):
+        shares = _shares(said[i * SAMPLES : (i + 1) * SAMPLES])
+        held = {folded(word) for word in WORD.findall(question)}
+        alike = [
+            word
+            for word, share in shares.items()
+            if share >= AGREE / SAMPLES and everywhere[word] <= ANYWHERE and folded(word) not in held
+        ]
+        if alike:
+            split = "tune" if i % 2 == 0 else "test"
+            found.append(OpenQuestion(kind=kind, topic=topic, split=split, question=question, answers=tuple(alike[:ACCEPTED])))
+    dropped.counts["answered otherwise each time"] += len(asked) - len(found)
+    return found
+
+
+def _shares(texts: Sequence[str]) -> Counter[str]:
+    """In which share of the texts each word is, the most frequent first."""
+    counts = Counter(word for text in texts for word in _content(text))
+    return Counter({word: n / max(1, len(texts)) for word, n in counts.most_common()})  # type: ignore[misc]
+
+
+def _content(text: str) -> Collection[str]:
+    return {plain(word).lower() for word in WORD.findall(text) if not short(word) and len(word) > 3}
