@@ -7,6 +7,7 @@ import pytest
 from efface.concept.pack import Concept, Manifest, Passage
 from efface.data.concept_words import concept_words, rarest, subjects
 from efface.data.corpora import Corpora
+from efface.data.key_words import NAME
 from efface.data.questions import KINDS
 from efface.data.strangers import holds
 from efface.recipe.settings import DataSettings
@@ -82,3 +83,7 @@ def test_words_of_the_built_in_packs(name: str) -> None:
     share = sum(holds(text, corpora.words) for text in corpora.others) / len(corpora.others)
     assert share < 0.2, "few other texts have one"
     assert all(holds(passage.text, corpora.words) for passage in corpora.forget)
+
+
+def test_names_have_any_capital() -> None:
+    assert NAME.findall("They met Éowyn of the Mark, then Ōsaka and Éire.") == ["Éowyn of the Mark", "Ōsaka", "Éire"]

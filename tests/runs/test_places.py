@@ -143,6 +143,8 @@ def test_a_kill_at_any_step_of_the_end_leaves_a_run_or_one_that_goes_on(
         if not place.partial.is_dir() or not any(place.partial.iterdir()):  # it has its place
             assert {path.name for path in to.iterdir()} - {".partial"} == FILES
             assert Run(to).audit == run.audit
+            find_place(to, overwrite=True)
+            assert {path.name for path in to.iterdir()} == FILES, "the next command tidies"
             continue
         place = find_place(to, overwrite)
         folder.begin(place, record.recipe, record.hashes, overwrite=False)

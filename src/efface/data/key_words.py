@@ -13,9 +13,7 @@ from efface.data.text import Text
 
 #: from which keyness on a token or word belongs to the concept: e^3 times as frequent in the forget texts
 KEY = 3.0
-#: a capital, of Latin ones those without an accent: the default recipe was tuned on names found so
-_CAPITAL = r"[A-Z[\p{Lu}--\p{Latin}]]"
-_NAMED = rf"{_CAPITAL}[\w\p{{N}}’'-]*[\w\p{{N}}]"
+_NAMED = r"\p{Lu}[\w\p{N}’'-]*[\w\p{N}]"
 #: capitalised words in a row, not at the start of a sentence
 NAME = regex.compile(rf"(?<![.!?:] )(?<!^)\b{_NAMED}(?: (?:of (?:the )?)?{_NAMED})*", regex.V1)
 

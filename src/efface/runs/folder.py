@@ -51,6 +51,8 @@ def find_place(named: Path, overwrite: bool) -> Place:
         raise RunError(f"--to {named}: expected the name of a new folder")
     inside, beside = folder / INSIDE, folder.with_name(folder.name + ".partial")
     if is_run(folder):
+        with suppress(OSError):
+            inside.rmdir()  # killed when all that was left to do was this
         if not overwrite:
             raise RunError(f"{named} already holds a run; name another folder with --to, or replace it with --overwrite")
         stays = _fixed(folder)
