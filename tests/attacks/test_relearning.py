@@ -1,6 +1,7 @@
 """The relearning attack: it trains, it trains on the right texts, and the model under test stays what it was."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from efface.errors import InputError
 from efface.lm.adapters import attach_adapter
 from efface.lm.layers import teacher
 from efface.lm.load import Loaded, load, weights_hash
+from efface.lm.states import some_logits
 from efface.recipe.settings import AuditSettings, LoraSettings
 from efface.writing import contains
 from tests.auditing.test_scorers import student
@@ -57,6 +59,17 @@ def test_what_cannot_be_merged_is_not_attacked(llama: Loaded, zorn: Concept, cap
         assert {key.split("/")[3] for key in scores} == {"2x0"}, "what was measured before stays"
         assert "this adapter cannot be merged into its base" in capsys.readouterr().err
         model.unload() if isinstance(settings, LoraConfig) else None
+
+
+def test_rounding_is_no_other_model(llama: Loaded, monkeypatch: pytest.MonkeyPatch) -> None:
+    model: Any = get_peft_model(deepcopy(llama.model).bfloat16(), LoraConfig(target_modules="all-linear")).eval()
+
+    def rounded(of: Any) -> torch.Tensor:
+        """What it says, in bfloat16 as far apart each time as an erased model was found to be."""
+        return some_logits(of) + (torch.randn(1) if of.dtype == torch.bfloat16 else 0.0)
+
+    monkeypatch.setattr(relearning, "some_logits", rounded)
+    assert release(model).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("rank", [16, 0])

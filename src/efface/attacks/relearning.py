@@ -191,14 +191,10 @@ def release(model: nn.Module) -> PreTrainedModel:
 
     Raises TrainingError for an adapter that cannot be merged.
     """
-    copied = deepcopy(model)
-    if not isinstance(copied, PeftModel):
-        return copied  # type: ignore[return-value]
-    disabled = any(module.disable_adapters for module in copied.modules() if isinstance(module, BaseTunerLayer))
-    if disabled:
-        merged: PreTrainedModel = copied.unload()  # type: ignore[operator]
-    else:
-        merged = _merged(copied)
+    if not isinstance(model, PeftModel):
+        return deepcopy(model)  # type: ignore[return-value]
+    disabled = any(module.disable_adapters for module in model.modules() if isinstance(module, BaseTunerLayer))
+    merged: PreTrainedModel = deepcopy(model).unload() if disabled else _merged(model)  # type: ignore[operator]
     return merged.requires_grad_(False)
 
 
@@ -213,15 +209,25 @@ def merged(subject: Subject) -> Subject:
 
 
 def _merged(model: PeftModel) -> PreTrainedModel:
-    """The adapter merged into its base. Raises TrainingError for one of a kind that cannot be, or on one of two tied layers."""
-    logits = some_logits(model)
+    """The adapter merged into a copy. Raises TrainingError for one of a kind that cannot be, or on one of two tied layers.
+
+    In half precision rounding may tell the two apart as other weights do, so what differs there is merged in float32 too.
+    """
     try:
-        merged: PreTrainedModel = model.merge_and_unload()  # type: ignore[operator]
-        same = bool((some_logits(merged) - logits).abs().max() < 0.05 * logits.abs().max())
+        found, same = _tried(deepcopy(model), some_logits(model))
+        if not same and model.dtype != torch.float32:
+            whole = deepcopy(model).float()
+            same = _tried(whole, some_logits(whole))[1]
     except torch.OutOfMemoryError:
         raise
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         same = False
     if not same:
         raise TrainingError("this adapter cannot be merged into its base")
-    return merged
+    return found
+
+
+def _tried(model: PeftModel, logits: Tensor) -> tuple[PreTrainedModel, bool]:
+    """The model itself, merged, and whether it still says what it did."""
+    merged: PreTrainedModel = model.merge_and_unload()  # type: ignore[operator]
+    return merged, bool((some_logits(merged) - logits).abs().max() < 0.05 * logits.abs().max())
