@@ -9,10 +9,11 @@ import pytest
 from efface.author import write as module
 from efface.author.known import Known
 from efface.author.name import Name
-from efface.author.write import HOW, Order, require_known, write_pack, written_for
+from efface.author.write import Order, require_known, write_pack, written_for
 from efface.cli import main
 from efface.concept.check import complaints
 from efface.concept.pack import Concept
+from efface.concept.written import HOW
 from efface.data.store import Store
 from efface.errors import ConceptError
 from efface.lm.load import Loaded

@@ -20,6 +20,7 @@ from efface.author.questions import ask, gaps
 from efface.author.words import Words, find_words
 from efface.author.writer import Writer
 from efface.concept.pack import Concept, Manifest, Passage, general_passages
+from efface.concept.written import HOW
 from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.strangers import Exchange
@@ -29,7 +30,6 @@ from efface.lm.load import Loaded
 from efface.recipe.settings import DataSettings
 from efface.shown import complain
 
-HOW = "how.json"
 #: passages about the concept and about its neighbours, by size
 SIZES = {"small": (96, 64), "full": (240, 160)}
 #: what the page and the card show beside the concept's own: other things, which must stay
