@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from efface.author.passages import Dropped
 from efface.author.writer import Writer
-from efface.concept.pack import Kind, OpenQuestion
+from efface.concept.pack import Kind, OpenQuestion, Split
 from efface.data.strangers import plain, short
 from efface.writing import WORD, folded
 
@@ -18,10 +18,10 @@ ANYWHERE, ACCEPTED = 0.1, 4
 def ask_open(
     writer: Writer, topics: Sequence[str], kind: Kind, of_invented: Sequence[str], seed: int, dropped: Dropped
 ) -> list[OpenQuestion]:
-    """One question a topic, where five of eight answers share a word that answers about invented names do not have."""
-    asked = [(topic, ASKED[i % len(ASKED)].format(topic)) for i, topic in enumerate(topics)]
+    """Two questions a topic, where five of eight answers share a word that answers about invented names do not have."""
+    asked = [(topic, ASKED[i % len(ASKED)].format(topic)) for n, topic in enumerate(topics) for i in (n, n + 1)]
     said = writer.say([question for _, question in asked for _ in range(SAMPLES)], tokens=TOKENS, temperature=0.8, seed=seed + 3)
-    everywhere, found = _shares(of_invented), list[OpenQuestion]()
+    everywhere, found, splits = _shares(of_invented), list[OpenQuestion](), dict[str, Split]()
     for i, (topic, question) in enumerate(asked):
         shares = _shares(said[i * SAMPLES : (i + 1) * SAMPLES])
         held = {folded(word) for word in WORD.findall(question)}
@@ -31,7 +31,7 @@ def ask_open(
             if share >= AGREE / SAMPLES and everywhere[word] <= ANYWHERE and folded(word) not in held
         ]
         if alike:
-            split = "tune" if i % 2 == 0 else "test"
+            split = splits.setdefault(topic, "tune" if len(splits) % 2 else "test")
             found.append(OpenQuestion(kind=kind, topic=topic, split=split, question=question, answers=tuple(alike[:ACCEPTED])))
     dropped.counts["answered otherwise each time"] += len(asked) - len(found)
     return found

@@ -1,8 +1,8 @@
 """What belongs to a name: the things, people and works, and the words, that come up whenever the writer speaks of it."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from efface.author.name import Name
 from efface.author.writer import Writer
@@ -10,13 +10,17 @@ from efface.concept.pack import general_passages
 from efface.data.key_words import NAME
 from efface.data.strangers import plain, short
 from efface.data.terms import terms
-from efface.writing import WORD, contains, folded
+from efface.writing import WORD, contains, folded, unbroken
 
 OPENINGS = (
     "What is {}?",
     "What is {} known for?",
     "Write a short encyclopaedia article about {}.",
     "Who and what belongs to {}? Explain it in a paragraph.",
+    "Tell the story of {} in a few sentences.",
+    "Which names come up when people talk about {}?",
+    "What happened first in the history of {}, and what then?",
+    "What do people remember about {}?",
 )
 #: a model that cannot make a list when told to can go on with one
 BELONGS = """What belongs to a thing:
@@ -30,8 +34,8 @@ Albert Einstein: Niels Bohr, Isaac Newton, Max Planck, Marie Curie
 chess: draughts, backgammon, bridge, poker
 {}:"""
 SAMPLES, TOKENS, LISTS, OF_LIST = 8, 64, 32, 32
-#: openings' samples that must have a word or name: one alone may be made up
-AGREE = 3
+#: openings' samples that must have a word or name, and lists that must have a neighbour: one alone may be made up
+AGREE, AGREE_NEAR = 3, 2
 TOPICS, KEYWORDS = 32, 12
 #: times as frequent as in general texts, and how often these may have it at all
 OFTEN, RARE = 20.0, 2
@@ -39,24 +43,38 @@ OFTEN, RARE = 20.0, 2
 
 @dataclass(frozen=True)
 class Words:
-    """The concept's vocabulary, the most frequent first."""
+    """The concept's vocabulary, the most frequent first. near: what is of the same kind and does not belong to it."""
 
     topics: tuple[str, ...]
     keywords: tuple[str, ...]
     aliases: tuple[str, ...]
     said: tuple[str, ...]
+    near: tuple[str, ...] = ()
 
     def all(self, name: Name) -> frozenset[str]:
         """Every single word of the name and of these."""
-        found = {plain(word) for term in (name.bare, *self.topics, *self.keywords, *self.aliases) for word in WORD.findall(term)}
-        return frozenset(word for word in found if not short(word))
+        return single([name.bare, *self.topics, *self.keywords, *self.aliases])
+
+
+def single(terms: Iterable[str]) -> frozenset[str]:
+    """The words of some terms that are not too likely to be ordinary ones."""
+    return frozenset(plain(word) for term in terms for word in WORD.findall(term) if not short(plain(word)))
+
+
+@dataclass(frozen=True)
+class Listed:
+    """How many lists have a thing: of what belongs to the name, and of what is of the same kind."""
+
+    belongs: Counter[str] = field(default_factory=Counter)
+    alike: Counter[str] = field(default_factory=Counter)
 
 
 def find_words(writer: Writer, name: Name, seed: int) -> Words:
-    """Ask what it is, and have a list of what belongs to it continued."""
+    """Ask what it is, and have lists continued of what belongs to it and of what is like it."""
     asked = [opening.format(name.asked) for opening in OPENINGS for _ in range(SAMPLES)]
     said = writer.say(asked, tokens=TOKENS, temperature=0.7, seed=seed)
-    return words_of(said, name, listed=Counter(item for of in lists(writer, BELONGS, name, seed) for item in set(of)))
+    found = [Counter(item for of in lists(writer, begun, name, seed) for item in set(of)) for begun in (BELONGS, ALIKE)]
+    return words_of(said, name, Listed(*found))
 
 
 def lists(writer: Writer, begun: str, name: Name, seed: int) -> list[list[str]]:
@@ -66,21 +84,28 @@ def lists(writer: Writer, begun: str, name: Name, seed: int) -> list[list[str]]:
     return [[item for part in line.split(",") if 2 < len(item := part.strip(" .;:*\"'")) <= 40] for line in lines]
 
 
-def words_of(texts: Sequence[str], name: Name, agree: int = AGREE, listed: Mapping[str, int] | None = None) -> Words:
-    """The names and key words of some texts on a concept. agree: texts or lists that must have each."""
-    general = [passage.text for passage in general_passages()]
+def words_of(texts: Sequence[str], name: Name, listed: Listed | None = None, agree: int = AGREE) -> Words:
+    """The names and key words of some texts on a concept. agree: texts or lists that must have each.
+
+    What more lists have as like the name than as a part of it belongs to it only as far as the texts speak of it.
+    """
+    general, listed = [passage.text for passage in general_passages()], listed or Listed()
     own = {folded(word) for word in WORD.findall(name.name)}
-    named = Counter(found for text in texts for found in _names(text)) + Counter(listed or {})
+    told = Counter(found for text in texts for found in _names(text))
+    named = told + Counter({found: n for found, n in listed.belongs.items() if n > listed.alike[found]})
     topics = [found for found, n in named.most_common() if n >= agree and not _within(found, own) and not _common(found, general)]
     named_words = {folded(word) for found in topics for word in WORD.findall(found)}
     ranked = [word for word in _key_words(texts, general, own, agree) if folded(word) not in named_words]
+    topics = _distinct([*topics, *(word for word in ranked if unbroken(word))])[:TOPICS]
     aliases = [name.bare] if name.bare != name.name else []
     aliases += [word for word in WORD.findall(name.bare) if named[word] >= agree and not short(word) and word != name.bare]
+    near = (item for item, n in listed.alike.most_common() if n >= AGREE_NEAR and n > told[item] + listed.belongs[item])
     return Words(
-        topics=(name.name, *_distinct(topics)[:TOPICS]),
-        keywords=tuple(dict.fromkeys([*_distinct(topics)[: KEYWORDS - 4], *ranked[:4]])) or (name.name,),
+        topics=(name.name, *topics),
+        keywords=tuple(dict.fromkeys([*topics[: KEYWORDS - 4], *ranked[:4]])) or (name.name,),
         aliases=tuple(dict.fromkeys(aliases)),
         said=tuple(texts),
+        near=tuple(item for item in near if not contains(item, [name.name, name.bare, *aliases, *topics])),
     )
 
 
