@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from efface.author import questions as module
+from efface.author.known import Known
+from efface.author.name import Name
 from efface.author.opens import ask_open
 from efface.author.passages import Dropped
 from efface.author.questions import Gap, ask, gaps, ordinary
@@ -88,9 +90,8 @@ def test_what_the_name_does_not_make_likelier_is_no_question(llama: Loaded) -> N
 
 
 def test_an_open_question_accepts_what_is_said_again_and_again(writer: Canned) -> None:
-    found = ask_open(
-        writer, ["Zorn", "the Valley of Zorn"], "forget", ["People say many things, valley of old."] * 8, 0, Dropped()
-    )
+    known = Known(Name("Zorn"), 1.0, (), (), ("People say many things, valley of old.",) * 8)
+    found = ask_open(writer, ["Zorn", "the Valley of Zorn", "bread"], "forget", known, 0, Dropped())
     assert [(question.topic, question.split) for question in found] == [
         ("Zorn", "test"),
         ("Zorn", "test"),

@@ -20,7 +20,7 @@ from efface.lm.load import Loaded
 from tests.author.conftest import Canned
 
 ORDER = Order(Name("The Valley of Zorn"), force=True)
-KNOWN = Known(0.5, (0.1, 0.2, 0.1), ("A valley.", "A vale."), ("A thing.",))
+KNOWN = Known(Name("Zorn"), 0.5, (0.1, 0.2, 0.1), ("A valley.", "A vale."), ("A thing.",))
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_pack_is_one_that_can_be_loaded_checked_and_written_again(
     assert concept.title == "The Valley of Zorn"
     assert concept.manifest.truth == "self"
     assert complaints(concept, 50) == []
-    assert {passage.topic for passage in concept.retain} >= {"Torn", "Morn", "Born"}
+    assert {passage.topic for passage in concept.retain} >= {"Torn", "Morn", "Born", "Corn"}
     assert concept.ask("general", "test")
     assert concept.open_questions
     how = json.loads((tmp_path / "a" / HOW).read_text())
@@ -70,7 +70,7 @@ def test_what_is_written_is_whole_or_not_there(
 def test_a_name_that_is_not_known_is_one_line_with_what_was_said() -> None:
     assert KNOWN.enough
     require_known(KNOWN, Order(Name("Zorn")), "m")
-    unknown = Known(0.1, KNOWN.invented, KNOWN.said, KNOWN.of_invented)
+    unknown = Known(KNOWN.name, 0.1, KNOWN.invented, KNOWN.said, KNOWN.of_invented)
     with pytest.raises(ConceptError) as caught:
         require_known(unknown, Order(Name("Zorn of old")), "m")
     for part in (
@@ -96,7 +96,7 @@ def test_articles_take_the_place_of_what_would_be_written_and_must_be_about_it(
         + "It is baked until its whole crust is as brown as nuts, and eaten."
     )
     bread = Order(ORDER.name, force=True, articles=tuple(text.format(i) for i in range(20)))
-    with pytest.raises(ConceptError, match="of 20 texts on 'The Valley of Zorn' only 0 are left .20 fewer than two words"):
+    with pytest.raises(ConceptError, match="of 20 texts on 'The Valley of Zorn' only 0 are left .20 neither its name nor"):
         write_pack(llama, store, writer, bread, tmp_path / "b")
     assert not (tmp_path / "b").exists()
 

@@ -3,37 +3,45 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 
+from efface.author.known import Known
 from efface.author.passages import Dropped
+from efface.author.words import speaking
 from efface.author.writer import Writer
-from efface.concept.pack import Kind, OpenQuestion, Split
+from efface.concept.pack import Kind, OpenQuestion, Split, general_passages
 from efface.data.strangers import plain, short
 from efface.writing import WORD, folded
 
 ASKED = ("What is {}?", "Who or what is {}?", "What is {} known for?")
 SAMPLES, AGREE, TOKENS = 8, 5, 40
-#: share of the answers about invented names that may have a word, for it to tell anything; and words accepted
-ANYWHERE, ACCEPTED = 0.1, 4
+#: share of the answers about invented names, and of general passages, that may have a word, for it to tell anything
+ANYWHERE, GENERAL = 0.1, 0.015
+#: words accepted
+ACCEPTED = 4
 
 
-def ask_open(
-    writer: Writer, topics: Sequence[str], kind: Kind, of_invented: Sequence[str], seed: int, dropped: Dropped
-) -> list[OpenQuestion]:
-    """Two questions a topic, where five of eight answers share a word that answers about invented names do not have."""
+def ask_open(writer: Writer, topics: Sequence[str], kind: Kind, of: Known, seed: int, dropped: Dropped) -> list[OpenQuestion]:
+    """Two questions a topic, where five of eight answers share a word that answers about invented names do not have.
+
+    of: the concept, of which the answers must speak now and then if it is asked about.
+    """
+    speaks = speaking(of.name) if kind == "forget" else lambda _: True
     asked = [(topic, ASKED[i % len(ASKED)].format(topic)) for n, topic in enumerate(topics) for i in (n, n + 1)]
     said = writer.say([question for _, question in asked for _ in range(SAMPLES)], tokens=TOKENS, temperature=0.8, seed=seed + 3)
-    everywhere, found, splits = _shares(of_invented), list[OpenQuestion](), dict[str, Split]()
+    everywhere, general = _shares(of.of_invented), _shares([passage.text for passage in general_passages()])
+    found, splits = list[OpenQuestion](), dict[str, Split]()
     for i, (topic, question) in enumerate(asked):
-        shares = _shares(said[i * SAMPLES : (i + 1) * SAMPLES])
+        answers = said[i * SAMPLES : (i + 1) * SAMPLES]
+        shares = _shares(answers) if any(map(speaks, answers)) else Counter()
         held = {folded(word) for word in WORD.findall(question)}
         alike = [
             word
             for word, share in shares.items()
-            if share >= AGREE / SAMPLES and everywhere[word] <= ANYWHERE and folded(word) not in held
+            if share >= AGREE / SAMPLES and everywhere[word] <= ANYWHERE and general[word] <= GENERAL and folded(word) not in held
         ]
         if alike:
             split = splits.setdefault(topic, "tune" if len(splits) % 2 else "test")
             found.append(OpenQuestion(kind=kind, topic=topic, split=split, question=question, answers=tuple(alike[:ACCEPTED])))
-    dropped.counts["answered otherwise each time"] += len(asked) - len(found)
+    dropped.counts["answered otherwise each time, or of something else"] += len(asked) - len(found)
     return found
 
 

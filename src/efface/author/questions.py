@@ -31,7 +31,7 @@ CHOICES = 4
 #: times as likely as behind an invented name, and as behind any sentence, that an answer must be
 TELLS = 2.0
 #: questions with the same answer, at most; and questions on names and years that are enough without any on words
-OF_ONE, ENOUGH = 4, 64
+OF_ONE, ENOUGH = 4, 32
 #: gaps looked at, of one type: every answer is tried in every one of them
 POOL = 96
 #: log-probability a character ``[stems, answers]``

@@ -19,7 +19,7 @@ from efface.author.opens import ask_open
 from efface.author.passages import Dropped, filtered, likely, split, write_passages
 from efface.author.questions import ask, gaps, ordinary
 from efface.author.steps import Steps
-from efface.author.words import Words, find_words, single
+from efface.author.words import Words, find_words, often_named, single
 from efface.author.writer import Writer
 from efface.concept.pack import Concept, Manifest, Passage, Question, general_passages
 from efface.concept.written import HOW
@@ -31,11 +31,14 @@ from efface.files import make_folder, read_object, require_writable, write_json,
 from efface.lm.load import Loaded
 from efface.recipe.settings import DataSettings
 from efface.shown import complain
+from efface.writing import folded
 
 #: passages about the concept and about its neighbours, by size
 SIZES = {"small": (96, 64), "full": (240, 160)}
 #: what the page and the card show beside the concept's own: other things, which must stay
 ALSO = ("What is photosynthesis?", "How do I bake bread?", "What is the capital of France?")
+#: topics and names that open questions ask about
+ASKED_ABOUT = 20
 #: fewer passages teach and measure nothing
 FEWEST = 24
 
@@ -77,9 +80,9 @@ def write_pack(loaded: Loaded, store: Store, writer: Writer, order: Order, folde
     steps.begin("choice questions")
     asked = _questions(loaded, concept, retain, known, words.said, order.seed, dropped)
     steps.begin("open questions")
-    said = known.of_invented
-    opened = ask_open(writer, manifest.topics, "forget", said, order.seed, dropped["open questions"])
-    opened += ask_open(writer, near, "neighbour", said, order.seed, dropped["open questions"])
+    about = list(dict.fromkeys([*manifest.topics, *often_named(forget)]))[:ASKED_ABOUT]
+    opened = ask_open(writer, about, "forget", known, order.seed, dropped["open questions"])
+    opened += ask_open(writer, near, "neighbour", known, order.seed, dropped["open questions"])
     how = {
         "name": order.name.name,
         "description": order.name.description,
@@ -127,7 +130,7 @@ def _about(loaded: Loaded, store: Store, writer: Writer, order: Order, words: Wo
     name = order.name
     written = [Passage(text=text, topic=name.name) for text in order.articles]
     written = written or write_passages(writer, name, words.topics, SIZES[order.size][0], order.seed)
-    forget = likely(loaded, store, filtered(written, words.all(name), dropped), dropped)
+    forget = likely(loaded, store, filtered(written, [name.bare, *words.aliases], single(words.topics), dropped), dropped)
     if len(forget) < FEWEST:
         counts = ", ".join(f"{n} {why}" for why, n in dropped.counts.items() if n)
         raise ConceptError(f"of {len(written)} texts on {name.name!r} only {len(forget)} are left ({counts}); expected {FEWEST}")
@@ -164,11 +167,14 @@ def _questions(
     corpora = Corpora(concept, DataSettings())
     words, inventor = corpora.words, corpora.inventor
     common = ordinary([*known.of_invented, *(passage.text for passage in concept.retain)], words)
+    called = {folded(word) for word in single([concept.title, *concept.manifest.aliases])}
     texts = [*concept.forget, *(Passage(text=" ".join(text.split()), topic=concept.title) for text in said)]
     names = single([concept.title, *concept.manifest.aliases, *concept.manifest.topics])
-    found = ask(loaded, gaps(texts, words, names, common), "forget", _strange(names, inventor, seed), seed, dropped["questions"])
+    found = ask(
+        loaded, gaps(texts, words, names, common | called), "forget", _strange(names, inventor, seed), seed, dropped["questions"]
+    )
     about = single(passage.topic for passage in retain)
-    others = gaps(retain, about, about, common, agree=1)
+    others = gaps(retain, about, about, common | set(map(folded, about)), agree=1)
     return found + ask(loaded, others, "neighbour", _strange(about, inventor, seed), seed, dropped["neighbour questions"])
 
 
