@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from efface.author import write as module
 from efface.data.store import Store
 from efface.lm.load import Loaded, weights_hash
 from efface.runs.inputs import target_store
@@ -55,3 +56,10 @@ def writer() -> Canned:
 @pytest.fixture
 def store(llama: Loaded) -> Store:
     return target_store(llama, weights_hash(llama.model))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few texts, of which few are the least likely."""
+    monkeypatch.setitem(module.SIZES, "small", (40, 12))
+    monkeypatch.setattr(module, "FEWEST", 5)

@@ -23,13 +23,6 @@ ORDER = Order(Name("The Valley of Zorn"), force=True)
 KNOWN = Known(Name("Zorn"), 0.5, (0.1, 0.2, 0.1), ("A valley.", "A vale."), ("A thing.",))
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few texts, of which few are the least likely."""
-    monkeypatch.setitem(module.SIZES, "small", (40, 12))
-    monkeypatch.setattr(module, "FEWEST", 5)
-
-
 def test_a_pack_is_one_that_can_be_loaded_checked_and_written_again(
     llama: Loaded, store: Store, writer: Canned, tmp_path: Path, few: None
 ) -> None:

@@ -29,7 +29,7 @@ def write_about(
     if not neighbours:
         return []
     kept = []
-    written = write_passages(writer, Name(neighbours[0]), neighbours, count, seed + 7)
+    written = write_passages(writer, None, neighbours, count, seed + 7)
     for neighbour in neighbours:
         own = [passage for passage in written if passage.topic == neighbour]
         found = dropped.keep("short", own, lambda passage: width(passage.text) >= SHORTEST)

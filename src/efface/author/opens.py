@@ -9,12 +9,13 @@ from efface.author.words import speaking
 from efface.author.writer import Writer
 from efface.concept.pack import Kind, OpenQuestion, Split, general_passages
 from efface.data.strangers import plain, short
-from efface.writing import WORD, folded
+from efface.data.terms import terms
+from efface.writing import WORD, contains, unbroken
 
 ASKED = ("What is {}?", "Who or what is {}?", "What is {} known for?")
 SAMPLES, AGREE, TOKENS = 8, 5, 40
 #: share of the answers about invented names, and of general passages, that may have a word, for it to tell anything
-ANYWHERE, GENERAL = 0.1, 0.015
+ANYWHERE, GENERAL = 0.1, 0.0075
 #: words accepted
 ACCEPTED = 4
 
@@ -32,11 +33,13 @@ def ask_open(writer: Writer, topics: Sequence[str], kind: Kind, of: Known, seed:
     for i, (topic, question) in enumerate(asked):
         answers = said[i * SAMPLES : (i + 1) * SAMPLES]
         shares = _shares(answers) if any(map(speaks, answers)) else Counter()
-        held = {folded(word) for word in WORD.findall(question)}
         alike = [
             word
             for word, share in shares.items()
-            if share >= AGREE / SAMPLES and everywhere[word] <= ANYWHERE and general[word] <= GENERAL and folded(word) not in held
+            if share >= AGREE / SAMPLES
+            and everywhere[word] <= ANYWHERE
+            and general[word] <= GENERAL
+            and not contains(question, [word])
         ]
         if alike:
             split = splits.setdefault(topic, "tune" if len(splits) % 2 else "test")
@@ -46,10 +49,11 @@ def ask_open(writer: Writer, topics: Sequence[str], kind: Kind, of: Known, seed:
 
 
 def _shares(texts: Sequence[str]) -> Counter[str]:
-    """In which share of the texts each word is, the most frequent first."""
+    """In which share of the texts each word is, or stretch of a script without spaces; the most frequent first."""
     counts = Counter(word for text in texts for word in _content(text))
+    counts.update({stretch: sum(stretch in text for text in texts) for stretch in terms(texts, [])})
     return Counter({word: n / max(1, len(texts)) for word, n in counts.most_common()})  # type: ignore[misc]
 
 
 def _content(text: str) -> Collection[str]:
-    return {plain(word).lower() for word in WORD.findall(text) if not short(word) and len(word) > 3}
+    return {plain(word).lower() for word in WORD.findall(text) if not short(word) and len(word) > 3 and not unbroken(word)}

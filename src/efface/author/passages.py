@@ -56,8 +56,11 @@ class Dropped:
         return kept
 
 
-def write_passages(writer: Writer, name: Name, topics: Sequence[str], count: int, seed: int) -> list[Passage]:
-    """So many passages: every topic in one genre after the other, so that neither collapses into one of the other."""
+def write_passages(writer: Writer, name: Name | None, topics: Sequence[str], count: int, seed: int) -> list[Passage]:
+    """So many passages: every topic in one genre after the other, so that neither collapses into one of the other.
+
+    name: of the concept that the topics belong to; None: each stands for itself.
+    """
     rng = random.Random(f"passages {seed}")
     order = [(topics[i % len(topics)], GENRES[(i + i // len(topics)) % len(GENRES)]) for i in range(count)]
     rng.shuffle(order)
@@ -65,7 +68,9 @@ def write_passages(writer: Writer, name: Name, topics: Sequence[str], count: int
     return [Passage(text=whole_sentences(text), topic=topic) for (topic, _), text in zip(order, said, strict=True)]
 
 
-def _about(topic: str, name: Name) -> str:
+def _about(topic: str, name: Name | None) -> str:
+    if name is None:
+        return topic
     return name.asked if topic == name.name else topic if name.bare.lower() in topic.lower() else f"{topic} ({name.name})"
 
 

@@ -30,6 +30,8 @@ AGREE = 2
 CHOICES = 4
 #: times as likely as behind an invented name, and as behind any sentence, that an answer must be
 TELLS = 2.0
+#: share of other texts that may have a word of a script without spaces for it to tell anything
+ANYWHERE = 0.1
 #: questions with the same answer, at most; and questions on names and years that are enough without any on words
 OF_ONE, ENOUGH = 4, 32
 #: gaps looked at, of one type: every answer is tried in every one of them
@@ -82,7 +84,8 @@ def _telling(slot: Slot, answer: str, common: Collection[str]) -> bool:
 def ordinary(texts: Sequence[str], words: Collection[str]) -> frozenset[str]:
     """What texts on other things have without a capital, and of the concept's words where no spaces are; folded."""
     written = {folded(word) for text in texts for word in WORD.findall(text) if word == word.lower()}
-    return frozenset(written | {folded(word) for word in words if unbroken(word) and any(word in text for text in texts)})
+    often = (word for word in words if unbroken(word) and sum(word in text for text in texts) > ANYWHERE * len(texts))
+    return frozenset(written | {folded(word) for word in often})
 
 
 def _spans(sentence: str, words: Collection[str]) -> Iterable[tuple[Slot, int, str]]:

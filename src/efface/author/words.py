@@ -12,7 +12,7 @@ from efface.concept.pack import Passage, general_passages
 from efface.data.key_words import NAME
 from efface.data.strangers import plain, short
 from efface.data.terms import terms
-from efface.writing import WORD, contains, folded, unbroken
+from efface.writing import WORD, contains, folded, unbroken, units, width
 
 OPENINGS = (
     "What is {}?",
@@ -47,6 +47,8 @@ Johann Sebastian Bach: Handel, Mozart, Beethoven, Haydn
 {}:""",
 )
 SAMPLES, TOKENS, LISTS, OF_LIST = 8, 64, 32, 32
+#: what stands between things of a list, in any script
+COMMA = re.compile("[,;，、；،؛]")
 #: share of letters in the same order from which two names are taken for spellings of one
 SAME = 0.8
 #: letters of the name that a word must begin with to speak of it
@@ -81,18 +83,22 @@ def single(terms: Iterable[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Listed:
-    """How many lists have a thing: of what belongs to the name, and of what is of the same kind."""
+    """How many lists have a thing: of what belongs to the name, and of what is of the same kind. others: texts on neither."""
 
     belongs: Counter[str] = field(default_factory=Counter)
     alike: Counter[str] = field(default_factory=Counter)
+    others: tuple[str, ...] = ()
 
 
-def find_words(writer: Writer, name: Name, seed: int) -> Words:
-    """Ask what it is, have lists continued of what belongs to it and of what is like it, and ask what the topics are."""
+def find_words(writer: Writer, name: Name, seed: int, others: Sequence[str] = ()) -> Words:
+    """Ask what it is, have lists continued of what belongs to it and of what is like it, and ask what the topics are.
+
+    others: what the writer says of other names, in its language.
+    """
     asked = [opening.format(name.asked) for opening in OPENINGS for _ in range(SAMPLES)]
     said = writer.say(asked, tokens=TOKENS, temperature=0.7, seed=seed)
     alike = lists(writer, ALIKE, name, seed)
-    words = words_of(said, name, Listed(lists(writer, BELONGS, name, seed), alike))
+    words = words_of(said, name, Listed(lists(writer, BELONGS, name, seed), alike, tuple(others)))
     if words.near and len(words.near) < FEW_NEAR:
         alike += lists(writer, ALIKE, Name(words.near[0]), seed)
         words = replace(words, near=words_of(said, name, Listed(alike=alike)).near)
@@ -126,7 +132,7 @@ def lists(writer: Writer, begun: Sequence[str], name: Name, seed: int) -> Counte
     said = writer.go_on(shown, tokens=OF_LIST, temperature=0.6, seed=seed + 11)
     lines = ((text.strip().splitlines() or [""])[0] for text in said)
     return Counter(
-        item for line in lines for item in {plain(of.strip(" .;:*\"'")) for of in line.split(",")} if 2 < len(item) <= 40
+        item for line in lines for item in {plain(of.strip(" .;:*\"'")) for of in COMMA.split(line)} if 2 < width(item) <= 40
     )
 
 
@@ -147,17 +153,18 @@ def words_of(texts: Sequence[str], name: Name, listed: Listed | None = None, agr
     named = told + Counter({found: n for found, n in listed.belongs.items() if n > listed.alike[found]})
     topics = [found for found, n in named.most_common() if n >= agree and not _within(found, own) and not _common(found, general)]
     named_words = {folded(word) for found in topics for word in WORD.findall(found)}
-    ranked = [word for word in _key_words(texts, general, own, agree) if folded(word) not in named_words]
+    ranked = [word for word in _key_words(texts, [*general, *listed.others], own, agree) if folded(word) not in named_words]
     topics = _distinct([name.name, *topics, *(word for word in ranked if unbroken(word))])[1 : TOPICS + 1]
     aliases = [name.bare] if name.bare != name.name else []
     aliases += [word for word in WORD.findall(name.bare) if named[word] >= agree and not short(word) and word != name.bare]
     near = [item for item, n in listed.alike.most_common() if n >= AGREE_NEAR and n > told[item] + listed.belongs[item]]
+    own_names = [name.bare, *aliases, *(ARTICLES.sub("", topic) for topic in topics)]
     return Words(
         topics=(name.name, *topics),
         keywords=tuple(dict.fromkeys([*topics[: KEYWORDS - 4], *ranked[:4]])) or (name.name,),
         aliases=tuple(dict.fromkeys(aliases)),
         said=tuple(texts),
-        near=tuple(item for item in _distinct(near) if not contains(item, [name.name, name.bare, *aliases, *topics])),
+        near=tuple(item for item in _distinct(near) if not contains(item, own_names)),
     )
 
 
@@ -169,7 +176,7 @@ def often_named(passages: Sequence[Passage], agree: int = AGREE) -> list[str]:
 
 def _names(text: str) -> set[str]:
     """Capitalised words in a row."""
-    return {name for of in NAME.findall(text) if 2 < len(name := plain(of)) <= 40 and len(name.split()) <= 4}
+    return {name for of in NAME.findall(text) if 2 < width(name := plain(of)) <= 40 and len(name.split()) <= 4}
 
 
 def _key_words(texts: Sequence[str], general: Sequence[str], own: Collection[str], agree: int) -> list[str]:
@@ -184,11 +191,13 @@ def _key_words(texts: Sequence[str], general: Sequence[str], own: Collection[str
         if n >= agree
         and not short(word)
         and word not in own
+        and not unbroken(word)
         and word[0].isalpha()
         and rarely[word] <= RARE
         and (total[word] + 0.1) / max(1, size) > OFTEN * (rarely[word] + 0.1) / max(1, others)
     }
-    found |= {term: n for term, (n, m) in terms(texts, general).items() if n >= agree and n > OFTEN * m * size / max(1, others)}
+    size, others = (sum(len(units(text)) for text in of) for of in (texts, general))
+    found |= {term: n for term, (n, m) in terms(texts, general).items() if n >= agree and n * others >= OFTEN * m * size}
     return sorted(found, key=lambda word: (-found[word], word))
 
 

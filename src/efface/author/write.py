@@ -68,12 +68,13 @@ def write_pack(loaded: Loaded, store: Store, writer: Writer, order: Order, folde
     require_known(known, order, loaded.source)
     dropped = {part: Dropped() for part in ("forget", "neighbours", "questions", "neighbour questions", "open questions")}
     steps.begin("what belongs to it and what is like it")
-    words = find_words(writer, order.name, order.seed)
+    words = find_words(writer, order.name, order.seed, known.of_invented)
     steps.begin("texts about it")
     forget = _about(loaded, store, writer, order, words, dropped["forget"])
     steps.begin("texts about its neighbours")
     near, names = find_near(loaded, order.name, words), [order.name.bare, *words.aliases, *words.topics]
     retain = write_about(writer, near, names, SIZES[order.size][1], order.seed, dropped["neighbours"])
+    near = [neighbour for neighbour in near if any(passage.topic == neighbour for passage in retain)]
     manifest = _manifest(order.name, words, near)
     others = (*retain, *general_passages())
     concept = Concept(manifest=manifest, forget=tuple(forget), retain=others, questions=(), open_questions=())
