@@ -112,6 +112,7 @@ def test_a_folder_is_used_again_for_the_same_name_and_model_alone(tmp_path: Path
     [
         (["concept", "write", "m", ""], "has no letters"),
         (["concept", "write", "m", "../x"], "holds '../'"),
+        (["erase", "m", " "], "has no letters"),
         (["erase", "m", "ancient-egpyt"], "efface concept write MODEL 'ancient-egpyt'"),
         (["erase", "m", "<b>Queen</b>"], "holds '<'"),
         (

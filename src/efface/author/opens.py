@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 
 from efface.author.known import Known
 from efface.author.passages import Dropped
-from efface.author.words import speaking
+from efface.author.words import by_count, speaking
 from efface.author.writer import Writer
 from efface.concept.pack import Kind, OpenQuestion, Split, general_passages
 from efface.data.strangers import plain, short
@@ -52,7 +52,7 @@ def _shares(texts: Sequence[str]) -> Counter[str]:
     """In which share of the texts each word is, or stretch of a script without spaces; the most frequent first."""
     counts = Counter(word for text in texts for word in _content(text))
     counts.update({stretch: sum(stretch in text for text in texts) for stretch in terms(texts, [])})
-    return Counter({word: n / max(1, len(texts)) for word, n in counts.most_common()})  # type: ignore[misc]
+    return Counter({word: n / max(1, len(texts)) for word, n in by_count(counts)})  # type: ignore[misc]
 
 
 def _content(text: str) -> Collection[str]:

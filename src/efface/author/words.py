@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import SequenceMatcher
 
@@ -81,6 +81,11 @@ def single(terms: Iterable[str]) -> frozenset[str]:
     return frozenset(plain(word) for term in terms for word in WORD.findall(term) if not short(plain(word)))
 
 
+def by_count(counts: Mapping[str, float]) -> list[tuple[str, float]]:
+    """The most frequent first, of equals in alphabetical order: the order of a set is another in every process."""
+    return sorted(counts.items(), key=lambda of: (-of[1], of[0]))
+
+
 @dataclass(frozen=True)
 class Listed:
     """How many lists have a thing: of what belongs to the name, and of what is of the same kind. others: texts on neither."""
@@ -151,13 +156,13 @@ def words_of(texts: Sequence[str], name: Name, listed: Listed | None = None, agr
     own = {folded(word) for word in WORD.findall(name.name)}
     told = Counter(found for text in texts for found in _names(text))
     named = told + Counter({found: n for found, n in listed.belongs.items() if n > listed.alike[found]})
-    topics = [found for found, n in named.most_common() if n >= agree and not _within(found, own) and not _common(found, general)]
+    topics = [found for found, n in by_count(named) if n >= agree and not _within(found, own) and not _common(found, general)]
     named_words = {folded(word) for found in topics for word in WORD.findall(found)}
     ranked = [word for word in _key_words(texts, [*general, *listed.others], own, agree) if folded(word) not in named_words]
     topics = _distinct([name.name, *topics, *(word for word in ranked if unbroken(word))])[1 : TOPICS + 1]
     aliases = [name.bare] if name.bare != name.name else []
     aliases += [word for word in WORD.findall(name.bare) if named[word] >= agree and not short(word) and word != name.bare]
-    near = [item for item, n in listed.alike.most_common() if n >= AGREE_NEAR and n > told[item] + listed.belongs[item]]
+    near = [item for item, n in by_count(listed.alike) if n >= AGREE_NEAR and n > told[item] + listed.belongs[item]]
     own_names = [name.bare, *aliases, *(ARTICLES.sub("", topic) for topic in topics)]
     return Words(
         topics=(name.name, *topics),
@@ -171,7 +176,7 @@ def words_of(texts: Sequence[str], name: Name, listed: Listed | None = None, agr
 def often_named(passages: Sequence[Passage], agree: int = AGREE) -> list[str]:
     """Names that several passages have and no general one, the most frequent first."""
     counts, general = Counter(name for of in passages for name in _names(of.text)), [of.text for of in general_passages()]
-    return [name for name in _distinct([of for of, n in counts.most_common() if n >= agree]) if not _common(name, general)]
+    return [name for name in _distinct([of for of, n in by_count(counts) if n >= agree]) if not _common(name, general)]
 
 
 def _names(text: str) -> set[str]:

@@ -118,7 +118,7 @@ def as_packs(concepts: Sequence[str]) -> tuple[str, dict[Path, Name]]:
             try:
                 find_packs(concept)
             except ConceptError:
-                if not is_name(concept):
+                if concept.strip() and not is_name(concept):
                     hint = f"; or to write a pack from a name: efface concept write MODEL {concept!r}"
                     raise ConceptError(f"{error}{hint}") from None
                 named, weight = WEIGHT.fullmatch(concept).groups("")  # type: ignore[union-attr]
