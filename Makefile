@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test test-all check bench packs strangers methods ablation recovery clean
+.PHONY: demo test test-all check bench packs strangers methods ablation recovery names clean
 
 demo: $(READY)
 	$(BIN)/efface erase smollm2-135m ancient-egypt --to runs/demo --overwrite
@@ -27,6 +27,9 @@ bench: $(READY)
 
 packs strangers methods ablation recovery: $(READY)
 	$(BIN)/python -m benchmarks.tables $@
+
+names: $(READY)
+	$(BIN)/python -m benchmarks.names
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from efface.auditing.scores import Measured
+from efface.auditing.scores import Audit, Measured
 from efface.errors import InputError
 from efface.recipe.recipe import Recipe
 from efface.recipe.settings import AuditSettings
@@ -15,24 +15,35 @@ from efface.runs.run import Run
 RUNS, RECORDS = Path("runs"), Path(__file__).parent / "records"
 
 
-def keep(run: Run) -> None:
-    """Write what the tables need of a run: its record, the scores of its audit, and the items from which intervals are drawn."""
-    whole = run.audit
+def keep(run: Run, answers: int = 0) -> None:
+    """Write what the tables need of a run: its record, and of its audit what :func:`keep_audit` keeps."""
+    keep_audit(run.folder, run.audit, answers)
+    record = run.record.model_copy(update={"losses": []})
+    (kept_of(run.folder) / "run.json").write_text(
+        record.model_dump_json() + "\n", encoding="utf-8"
+    )  # None may differ from a default
+
+
+def keep_audit(folder: Path, whole: Audit, answers: int = 0) -> None:
+    """Write the scores of an audit, the items from which intervals are drawn, and so many answers to the pack's prompts."""
     reads = [used(whole, figure.of, judged(whole)) for figure in JUDGED.values()]
 
     def slim(measured: Measured, needed: set[str]) -> Measured:
         bare = dict.fromkeys(("items", "groups", "tokens"))
         scores = measured.scores.items()
         kept = {name: score if name in needed else score.model_copy(update=bare) for name, score in scores}
-        return Measured(scores=kept, answers=[])
+        said = [answer.model_copy(update={"pieces": ()}) for answer in measured.answers[:answers]]
+        return Measured(scores=kept, answers=said)
 
     base, erased = ({key for read in reads for key in read[side]} for side in (0, 1))
     audit = whole.model_copy(update={"base": slim(whole.base, base), "erased": slim(whole.erased, erased)})
-    folder = RECORDS / run.folder.resolve().relative_to(RUNS.resolve())
-    folder.mkdir(parents=True, exist_ok=True)
-    record = run.record.model_copy(update={"losses": []})
-    (folder / "audit.json").write_text(audit.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
-    (folder / "run.json").write_text(record.model_dump_json() + "\n", encoding="utf-8")  # None may differ from a default
+    kept_of(folder).mkdir(parents=True, exist_ok=True)
+    (kept_of(folder) / "audit.json").write_text(audit.model_dump_json(exclude_none=True) + "\n", encoding="utf-8")
+
+
+def kept_of(folder: Path) -> Path:
+    """Where a folder of runs is kept."""
+    return RECORDS / folder.resolve().relative_to(RUNS.resolve())
 
 
 def find(folder: Path, recipe: Recipe) -> Run | None:

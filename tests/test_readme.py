@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from efface.author.name import is_name
 from efface.cli import VERBS
 from efface.cli.audit import Arguments as AuditArguments
 from efface.cli.chat import Arguments as ChatArguments
@@ -38,6 +39,7 @@ NAMES = (
     "attacks",
     "audit",
     "methods",
+    "names",
     "recipe",
     "scale",
     "concepts",
@@ -89,7 +91,8 @@ def test_commands_are_understood(command: str) -> None:
             known = parsed.model in (*ALIASES, "MODEL", "RUN") or parsed.model.startswith(("runs/", "./"))
             assert known or parsed.model.endswith(".yaml")
             packs = (*builtin_packs(), "CONCEPT")
-            assert all(re.split("[:@]", name)[0] in packs or name.startswith("./") for name in parsed.concepts)
+            there = (re.split("[:@]", name)[0] in packs or name.startswith("./") or is_name(name) for name in parsed.concepts)
+            assert all(there)
     elif verb == "generate":
         assert len(parse(GenerateArguments, rest, verb).words) in (2, 3, 4)
 

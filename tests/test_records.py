@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from benchmarks import records, tables
+from benchmarks import names, records, tables
 
 from efface.auditing.scores import Answer, Audit, Measured, Score
 from efface.errors import InputError
@@ -44,6 +44,7 @@ def test_every_record_in_the_repository_can_be_read() -> None:
     folders = [path.parent for path in records.RECORDS.rglob("run.json")]
     assert folders
     recipes = {of.relative_to(records.RUNS): recipe for table in tables.TABLES.values() for _, of, recipe in table()}
+    recipes |= {job.folder.relative_to(records.RUNS): job.recipe for job in names.jobs()}
     for folder in folders:
         recipe = recipes[folder.relative_to(records.RECORDS)]
         assert records.made_from(Run(folder), recipe), f"{folder} was made with another recipe; remove it"

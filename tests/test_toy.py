@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from benchmarks import bench, records, tables
+from benchmarks import bench, names, records, tables
 
 from efface.cli.erase import EraseArguments
 from efface.cli.recipe import parse_recipe
@@ -124,6 +124,37 @@ def test_a_table_is_made_kept_and_printed_again(
     assert capsys.readouterr().out == first, "from what was kept"
 
 
+def test_the_tables_of_names_are_made_kept_and_printed_again(
+    made: Run, pack_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of packs by hand in the place of those that a model writes; their figures are those of one tiny run."""
+
+    def copy(recipe: Recipe, folder: Path) -> None:
+        assert Path(recipe.concept).is_dir()
+        shutil.copytree(made.folder, folder)
+        write_json(folder / "run.json", made.record.model_copy(update={"recipe": recipe}))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(records, "RECORDS", tmp_path / "records")
+    monkeypatch.setattr(names, "run_recipe", copy)
+    monkeypatch.setattr(names, "write_pack", lambda *given: shutil.copytree(pack_folder, given[-1]))
+    for setting, value in (("SEEDS", 1), ("CALIBRATED", {"Zorn": str(pack_folder)}), ("OTHERS", ("Mirta",))):
+        monkeypatch.setattr(names, setting, value)
+    monkeypatch.setattr(names, "MODEL", made.record.recipe.model)
+    monkeypatch.setattr(names, "complete_recipe", lambda said: complete_recipe(merge(said, {"audit": TOY["audit"]})))
+    assert names.main(["--print"]) == 0
+    assert capsys.readouterr().out == "no runs yet\n"
+    assert names.main(["--keep"]) == 0
+    first = capsys.readouterr().out
+    assert first.count("| Zorn | 1 |") == 1
+    assert "| Mirta | " in first
+    assert "Who was Orlo?" in first
+    shutil.rmtree(tmp_path / "runs")
+    assert names.main(["--print"]) == 0
+    assert capsys.readouterr().out == first, "from what was kept"
+    assert names.main(["--prnt"]) == 2
+
+
 def test_a_table_that_there_is_not_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], ["pack"], ["packs", "methods"], ["packs", "--prnt"]):
         assert tables.main(arguments) == 2
@@ -178,7 +209,7 @@ def test_what_a_target_of_make_runs_is_there(target: str) -> None:
             case "python", ["-m", module, *rest]:
                 assert importlib.util.find_spec(module) is not None
                 assert module != "benchmarks.tables" or (len(rest) == 1 and rest[0] in tables.TABLES)
-                assert module != "benchmarks.bench" or rest == []
+                assert module not in ("benchmarks.bench", "benchmarks.names") or rest == []
             case "efface", ["erase", *rest]:
                 parse_recipe(EraseArguments, rest, "erase")
             case ("ruff" | "mypy" | "lint-imports") as tool, _:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from efface.author import write as module
 from efface.data.store import Store
 from efface.lm.load import Loaded, weights_hash
 from efface.runs.inputs import target_store
@@ -30,11 +31,11 @@ class Canned:
         """A list of the same things, some of them each time."""
         self.asked += texts
         drawn = [random.Random(f"{seed} {i}").sample((*RULERS, *PLACES, "the dragon"), 5) for i in range(len(texts))]
-        near = [["Torn", "Morn", "Born"]] * len(texts)
-        return [", ".join(near[i] if "same kind" in text else of) for i, (text, of) in enumerate(zip(texts, drawn, strict=True))]
+        near = ["Torn", "Morn", "Born", "Corn"]
+        return [", ".join(of if "belongs" in text else near) for text, of in zip(texts, drawn, strict=True)]
 
     def _answer(self, question: str, rng: random.Random) -> str:
-        if "Zorn" not in question:
+        if not any(word in question for word in ("Zorn", *RULERS, *PLACES)):
             about = question.split("about ")[-1].split("is ")[-1].strip("?. ")
             return (
                 f"People say many things about {about}, and {about} is dear to them in {rng.choice(DEEDS)} summers of old. " * 2
@@ -55,3 +56,10 @@ def writer() -> Canned:
 @pytest.fixture
 def store(llama: Loaded) -> Store:
     return target_store(llama, weights_hash(llama.model))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few texts, of which few are the least likely."""
+    monkeypatch.setitem(module.SIZES, "small", (40, 12))
+    monkeypatch.setattr(module, "FEWEST", 5)

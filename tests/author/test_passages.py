@@ -16,14 +16,15 @@ LOOP = "The dragon of Zorn sleeps. " * 12
     ("text", "why"),
     [
         ("The dragon of Zorn.", "short"),
-        ("Bread is made of flour, water, salt and yeast. " * 3, "fewer than two words of the concept"),
+        ("Bread is made of flour, water, salt and yeast. " * 3, "neither its name nor two of its words"),
+        ("No dragon but the dragon of the east eats what bakers bake. " * 3, "neither its name nor two of its words"),
         (LOOP, "repeats itself"),
         (GOOD.replace("tall", "high"), "near duplicate"),
     ],
 )
 def test_a_passage_that_teaches_nothing_is_dropped_and_counted(text: str, why: str) -> None:
     dropped = Dropped()
-    kept = filtered([Passage(text=GOOD), Passage(text=text)], WORDS, dropped)
+    kept = filtered([Passage(text=GOOD), Passage(text=text)], ["Zorn"], WORDS, dropped)
     assert [passage.text for passage in kept] == [GOOD]
     assert +dropped.counts == {why: 1}
 

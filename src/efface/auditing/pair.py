@@ -103,6 +103,8 @@ def audit_pair(
         concept=concept.name,
         title=concept.title,
         split=split,
+        truth=concept.manifest.truth,
+        written={part.title: part.written for part, _ in concept.parts if part.written is not None},
         settings=settings,
         models={"base": pair.erased.source, **hashes},
         base=both[0],

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from efface.concept.written import Written
 from efface.recipe.settings import AuditSettings
 
 
@@ -118,6 +119,8 @@ class Audit(_Result):
 
     models: name and hash of both. differences: for every score that both models have item by item. figures: of scorers of
     one's own, besides those that every audit has (:data:`efface.auditing.figures.FIGURES`).
+    truth: where the answers come from by which it judges: from people, or from what a model said itself.
+    written: how a model wrote the pack, or each of several, by its title.
     """
 
     #: of the rest of the file, from which a damaged one is known
@@ -126,6 +129,8 @@ class Audit(_Result):
     concept: str
     title: str = ""
     split: Literal["tune", "test"]
+    truth: Literal["people", "self"] = "people"
+    written: dict[str, Written] = {}
     models: dict[str, str] = {}
     settings: AuditSettings = AuditSettings()
     base: Measured

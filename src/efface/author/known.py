@@ -30,6 +30,7 @@ ALIKE = 4
 class Known:
     """What was asked and answered. gain: nats a token by which the name tells of its answers; invented: those of other names."""
 
+    name: Name
     gain: float
     invented: tuple[float, ...]
     said: tuple[str, ...]
@@ -69,7 +70,7 @@ def knows(loaded: Loaded, writer: Writer, name: Name, seed: int) -> Known:
         (own,), behind = next(values), [next(values)[0] for _ in others[of]]
         gains[of].append((own - fmean(behind)) / len(ids))
     mean = [fmean(gains[of]) if gains[of] else 0.0 for of in names]
-    return Known(mean[0], tuple(mean[1:]), tuple(said[:SAMPLES]), tuple(said[SAMPLES:]))
+    return Known(name, mean[0], tuple(mean[1:]), tuple(said[:SAMPLES]), tuple(said[SAMPLES:]))
 
 
 def invented(name: Name, seed: int, count: int = INVENTED) -> list[str]:

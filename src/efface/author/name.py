@@ -60,6 +60,8 @@ def parse_name(text: str) -> Name:
 
 def is_name(word: str) -> bool:
     """Whether a word that is no pack is meant as a name: it has a capital, a space, or another script than packs' names."""
+    if word.startswith((".", "/", "~")):
+        return False
     return bool(word.strip()) and (word != word.lower() or " " in word.strip() or any(unbroken(of) for of in WORD.findall(word)))
 
 

@@ -1,11 +1,10 @@
 """Neighbours of a name: what the model's own lists put beside it, and passages about those that share little with it."""
 
-from collections import Counter
 from collections.abc import Collection, Sequence
 
 from efface.author.name import Name
 from efface.author.passages import SHORTEST, Dropped, split, without_duplicates, write_passages
-from efface.author.words import ALIKE, Words, lists
+from efface.author.words import Words
 from efface.author.writer import Writer
 from efface.concept.pack import Passage
 from efface.data.neighbours import nearest
@@ -14,16 +13,13 @@ from efface.writing import contains, width
 
 #: share of a neighbour's passages that may be dropped for being about the concept; a wrong neighbour keeps what is to go
 OVERLAP = 0.5
-#: lists that must name a neighbour, and neighbours
-AGREE, MOST = 2, 8
+#: neighbours
+MOST = 8
 
 
-def find_near(loaded: Loaded, writer: Writer, name: Name, words: Words, seed: int) -> list[str]:
+def find_near(loaded: Loaded, name: Name, words: Words) -> list[str]:
     """Things of the same kind that several of the writer's lists name and that do not belong to it, the nearest first."""
-    counts = Counter(item for of in lists(writer, ALIKE, name, seed) for item in set(of))
-    own = [name.name, name.bare, *words.aliases, *words.topics]
-    found = [item for item, n in counts.most_common() if n >= AGREE and not contains(item, own)]
-    return nearest(loaded, name.name, found[: 3 * MOST])[:MOST]
+    return nearest(loaded, name.name, words.near[: 3 * MOST])[:MOST]
 
 
 def write_about(
@@ -33,7 +29,7 @@ def write_about(
     if not neighbours:
         return []
     kept = []
-    written = write_passages(writer, Name(neighbours[0]), neighbours, count, seed + 7)
+    written = write_passages(writer, None, neighbours, count, seed + 7)
     for neighbour in neighbours:
         own = [passage for passage in written if passage.topic == neighbour]
         found = dropped.keep("short", own, lambda passage: width(passage.text) >= SHORTEST)

@@ -12,12 +12,12 @@ from efface.author.name import Name
 from efface.author.writer import Writer
 from efface.concept.pack import Passage
 from efface.data.store import Store
-from efface.data.strangers import pieces
+from efface.data.strangers import pieces, plain
 from efface.data.targets import token_logprobs
 from efface.data.text import Text
 from efface.lm.chat import prefix
 from efface.lm.load import Loaded
-from efface.writing import OVER, joined, sentences, whole, width
+from efface.writing import OVER, contains, folded, joined, sentences, whole, width
 
 GENRES = (
     "Write an encyclopaedia article about {}.",
@@ -34,7 +34,7 @@ GENRES = (
     "Write a newspaper article about {}.",
 )
 TOKENS = 112
-#: words of the concept that a passage must have; share of repeated 4-grams that it may have
+#: different words of the concept that a passage without its name must have; share of repeated 4-grams that it may have
 KEY_WORDS, REPEATED = 2, 0.25
 #: cosine from which two passages are the same, and share of the likeliest and the least likely that is dropped at each end
 ALIKE, TAIL = 0.8, 0.05
@@ -56,8 +56,11 @@ class Dropped:
         return kept
 
 
-def write_passages(writer: Writer, name: Name, topics: Sequence[str], count: int, seed: int) -> list[Passage]:
-    """So many passages: every topic in one genre after the other, so that neither collapses into one of the other."""
+def write_passages(writer: Writer, name: Name | None, topics: Sequence[str], count: int, seed: int) -> list[Passage]:
+    """So many passages: every topic in one genre after the other, so that neither collapses into one of the other.
+
+    name: of the concept that the topics belong to; None: each stands for itself.
+    """
     rng = random.Random(f"passages {seed}")
     order = [(topics[i % len(topics)], GENRES[(i + i // len(topics)) % len(GENRES)]) for i in range(count)]
     rng.shuffle(order)
@@ -65,7 +68,9 @@ def write_passages(writer: Writer, name: Name, topics: Sequence[str], count: int
     return [Passage(text=whole_sentences(text), topic=topic) for (topic, _), text in zip(order, said, strict=True)]
 
 
-def _about(topic: str, name: Name) -> str:
+def _about(topic: str, name: Name | None) -> str:
+    if name is None:
+        return topic
     return name.asked if topic == name.name else topic if name.bare.lower() in topic.lower() else f"{topic} ({name.name})"
 
 
@@ -76,10 +81,13 @@ def whole_sentences(text: str) -> str:
     return joined(of[:-1]).strip() if len(of) > 1 and not (whole(of[-1]) or OVER.search(of[-1])) else text
 
 
-def filtered(passages: Iterable[Passage], words: Collection[str], dropped: Dropped) -> list[Passage]:
-    """Passages that are long enough, on the concept, without loops, and no near duplicates of one before."""
+def filtered(passages: Iterable[Passage], names: Collection[str], words: Collection[str], dropped: Dropped) -> list[Passage]:
+    """Passages that are long enough, on the concept, without loops, and no near duplicates of one before.
+
+    names: what the concept is called, words: those of what belongs to it.
+    """
     kept = dropped.keep("short", list(passages), lambda passage: width(passage.text) >= SHORTEST)
-    kept = dropped.keep("fewer than two words of the concept", kept, lambda passage: _told(passage, words) >= KEY_WORDS)
+    kept = dropped.keep("neither its name nor two of its words", kept, lambda passage: _on_it(passage.text, names, words))
     kept = dropped.keep("repeats itself", kept, lambda passage: repeated_ngrams(_coded(passage.text), 4) <= REPEATED)
     return without_duplicates(kept, dropped)
 
@@ -109,8 +117,10 @@ def split(passages: Sequence[Passage]) -> list[Passage]:
     return [of.model_copy(update={"split": "held_out"}) if i % HELD_OUT == HELD_OUT - 1 else of for i, of in enumerate(passages)]
 
 
-def _told(passage: Passage, words: Collection[str]) -> int:
-    return sum(piece.word for piece in pieces(passage.text, words))
+def _on_it(text: str, names: Collection[str], words: Collection[str]) -> bool:
+    """Whether a text has the name, or two different words of what belongs to it."""
+    told = {folded(plain(piece.text)) for piece in pieces(text, words) if piece.word}
+    return len(told) >= KEY_WORDS or contains(text, list(names))
 
 
 def _coded(text: str) -> list[int]:

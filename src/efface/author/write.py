@@ -2,6 +2,7 @@
 
 import json
 import random
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from efface.author.name import Name
 from efface.author.near import find_near, write_about
 from efface.author.opens import ask_open
 from efface.author.passages import Dropped, filtered, likely, split, write_passages
-from efface.author.questions import ask, gaps
-from efface.author.words import Words, find_words
+from efface.author.questions import ask, gaps, ordinary
+from efface.author.steps import Steps
+from efface.author.words import Words, find_words, often_named, single
 from efface.author.writer import Writer
-from efface.concept.pack import Concept, Manifest, Passage, general_passages
+from efface.concept.pack import Concept, Manifest, Passage, Question, general_passages
+from efface.concept.written import HOW
 from efface.data.corpora import Corpora
 from efface.data.store import Store
 from efface.data.strangers import Exchange
@@ -28,12 +31,14 @@ from efface.files import make_folder, read_object, require_writable, write_json,
 from efface.lm.load import Loaded
 from efface.recipe.settings import DataSettings
 from efface.shown import complain
+from efface.writing import folded
 
-HOW = "how.json"
 #: passages about the concept and about its neighbours, by size
 SIZES = {"small": (96, 64), "full": (240, 160)}
 #: what the page and the card show beside the concept's own: other things, which must stay
 ALSO = ("What is photosynthesis?", "How do I bake bread?", "What is the capital of France?")
+#: topics and names that open questions ask about
+ASKED_ABOUT = 20
 #: fewer passages teach and measure nothing
 FEWEST = 24
 
@@ -57,18 +62,28 @@ def write_pack(loaded: Loaded, store: Store, writer: Writer, order: Order, folde
     does not know the name, or too few of its texts are about it.
     """
     require_new(folder)
+    steps = Steps(order.name.name)
+    steps.begin("does the model know it")
     known = knows(loaded, writer, order.name, order.seed)
-    require_known(known, order)
+    require_known(known, order, loaded.source)
     dropped = {part: Dropped() for part in ("forget", "neighbours", "questions", "neighbour questions", "open questions")}
-    words = find_words(writer, order.name, order.seed)
-    forget, retain, near = _corpora(loaded, store, writer, order, words, dropped)
+    steps.begin("what belongs to it and what is like it")
+    words = find_words(writer, order.name, order.seed, known.of_invented)
+    steps.begin("texts about it")
+    forget = _about(loaded, store, writer, order, words, dropped["forget"])
+    steps.begin("texts about its neighbours")
+    near, names = find_near(loaded, order.name, words), [order.name.bare, *words.aliases, *words.topics]
+    retain = write_about(writer, near, names, SIZES[order.size][1], order.seed, dropped["neighbours"])
+    near = [neighbour for neighbour in near if any(passage.topic == neighbour for passage in retain)]
     manifest = _manifest(order.name, words, near)
     others = (*retain, *general_passages())
     concept = Concept(manifest=manifest, forget=tuple(forget), retain=others, questions=(), open_questions=())
-    asked = _questions(loaded, concept, retain, words.said, order.seed, dropped)
-    said = known.of_invented
-    opened = ask_open(writer, manifest.topics, "forget", said, order.seed, dropped["open questions"])
-    opened += ask_open(writer, near, "neighbour", said, order.seed, dropped["open questions"])
+    steps.begin("choice questions")
+    asked = _questions(loaded, concept, retain, known, words.said, order.seed, dropped)
+    steps.begin("open questions")
+    about = list(dict.fromkeys([*manifest.topics, *often_named(forget)]))[:ASKED_ABOUT]
+    opened = ask_open(writer, about, "forget", known, order.seed, dropped["open questions"])
+    opened += ask_open(writer, near, "neighbour", known, order.seed, dropped["open questions"])
     how = {
         "name": order.name.name,
         "description": order.name.description,
@@ -78,7 +93,13 @@ def write_pack(loaded: Loaded, store: Store, writer: Writer, order: Order, folde
         "seed": order.seed,
         "known": {"nats": known.gain, "bar": known.bar, "invented": list(known.invented), "said": list(known.said)},
         "dropped": {part: dict(of.counts) for part, of in dropped.items()},
-        "kept": {"forget": len(forget), "neighbours": len(retain), "questions": len(asked), "open questions": len(opened)},
+        "kept": {
+            "forget": len(forget),
+            "neighbours": len(retain),
+            "questions": sum(question.kind == "forget" for question in asked),
+            "neighbour questions": sum(question.kind == "neighbour" for question in asked),
+            "open questions": len(opened),
+        },
     }
     _save(folder, manifest, {"forget": forget, "retain": retain, "questions": asked, "open": opened}, how)
     return Concept.load(str(folder))
@@ -91,33 +112,30 @@ def require_new(folder: Path) -> None:
     require_writable(folder)
 
 
-def require_known(known: Known, order: Order) -> None:
-    """Raises ConceptError for a name that tells the model nothing, with what was asked and answered."""
+def require_known(known: Known, order: Order, model: str) -> None:
+    """Raises ConceptError for a name that tells the model nothing, with what was asked and answered, and what to type."""
     if known.enough or order.force:
         return
     said = " / ".join(" ".join(text.split())[:80] for text in known.said[:2])
+    write = f"efface concept write {shlex.quote(model)}"
     raise ConceptError(
         f"the model does not know {order.name.name!r}: its answers are {known.gain:.2f} nats a token likelier behind the name "
         f"than behind invented ones, expected more than {known.bar:.2f}. Asked what it is it says: {said}. "
-        'Say what it is ("NAME: description"), or go on with --force'
+        f"Say in a few words what it is: {write} {shlex.quote(f'{order.name.name}: …')}, "
+        f"or have the pack written all the same: {write} {shlex.quote(order.name.name)} --force"
     )
 
 
-def _corpora(
-    loaded: Loaded, store: Store, writer: Writer, order: Order, words: Words, dropped: dict[str, Dropped]
-) -> tuple[list[Passage], list[Passage], list[str]]:
-    """Forget passages, passages about neighbours, and these neighbours."""
-    name, (many, others) = order.name, SIZES[order.size]
+def _about(loaded: Loaded, store: Store, writer: Writer, order: Order, words: Words, dropped: Dropped) -> list[Passage]:
+    """The passages on the concept. Raises ConceptError where too few are left."""
+    name = order.name
     written = [Passage(text=text, topic=name.name) for text in order.articles]
-    written = written or write_passages(writer, name, words.topics, many, order.seed)
-    own = words.all(name)
-    forget = likely(loaded, store, filtered(written, own, dropped["forget"]), dropped["forget"])
+    written = written or write_passages(writer, name, words.topics, SIZES[order.size][0], order.seed)
+    forget = likely(loaded, store, filtered(written, [name.bare, *words.aliases], single(words.topics), dropped), dropped)
     if len(forget) < FEWEST:
-        counts = ", ".join(f"{n} {why}" for why, n in dropped["forget"].counts.items() if n)
+        counts = ", ".join(f"{n} {why}" for why, n in dropped.counts.items() if n)
         raise ConceptError(f"of {len(written)} texts on {name.name!r} only {len(forget)} are left ({counts}); expected {FEWEST}")
-    near = find_near(loaded, writer, name, words, order.seed)
-    names = [name.name, name.bare, *words.aliases]
-    return split(forget), write_about(writer, near, names, others, order.seed, dropped["neighbours"]), near
+    return split(forget)
 
 
 def _manifest(name: Name, words: Words, near: Sequence[str]) -> Manifest:
@@ -138,15 +156,26 @@ def _manifest(name: Name, words: Words, near: Sequence[str]) -> Manifest:
 
 
 def _questions(
-    loaded: Loaded, concept: Concept, retain: Sequence[Passage], said: Sequence[str], seed: int, dropped: dict[str, Dropped]
-) -> list[Any]:
+    loaded: Loaded,
+    concept: Concept,
+    retain: Sequence[Passage],
+    known: Known,
+    said: Sequence[str],
+    seed: int,
+    dropped: dict[str, Dropped],
+) -> list[Question]:
     """On the concept, from its passages and what else was said of it; on its neighbours, from theirs."""
     corpora = Corpora(concept, DataSettings())
     words, inventor = corpora.words, corpora.inventor
+    common = ordinary([*known.of_invented, *(passage.text for passage in concept.retain)], words)
+    called = {folded(word) for word in single([concept.title, *concept.manifest.aliases])}
     texts = [*concept.forget, *(Passage(text=" ".join(text.split()), topic=concept.title) for text in said)]
-    found = ask(loaded, gaps(texts, words), "forget", _strange(words, inventor, seed), seed, dropped["questions"])
-    about = frozenset(word for passage in retain for word in passage.topic.split())
-    others = gaps(retain, about)
+    names = single([concept.title, *concept.manifest.aliases, *concept.manifest.topics])
+    found = ask(
+        loaded, gaps(texts, words, names, common | called), "forget", _strange(names, inventor, seed), seed, dropped["questions"]
+    )
+    about = single(passage.topic for passage in retain)
+    others = gaps(retain, about, about, common | set(map(folded, about)), agree=1)
     return found + ask(loaded, others, "neighbour", _strange(about, inventor, seed), seed, dropped["neighbour questions"])
 
 

@@ -1,16 +1,17 @@
 """Who writes: the model that is to forget, another one, or one behind an OpenAI-compatible server."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import torch
+
 from efface.data.answers import answers
-from efface.data.store import Store
+from efface.data.store import Store, Tensors
 from efface.lm.cache import Ids
 from efface.lm.chat import chat_prompt, encoded
 from efface.lm.endpoint import Endpoint
 from efface.lm.load import Loaded
-from efface.progress import track
 
 
 class Writer(Protocol):
@@ -58,9 +59,10 @@ class Local:
 
 @dataclass(frozen=True)
 class Remote:
-    """A model behind a server."""
+    """A model behind a server; what it said before is in the store."""
 
     server: Endpoint
+    store: Store
 
     @property
     def name(self) -> str:
@@ -69,9 +71,24 @@ class Remote:
 
     def say(self, questions: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str]:
         """One after the other; one that fails is asked again after a pause. Raises InputError in one line."""
-        how: dict[str, Any] = {"max_tokens": tokens, "temperature": temperature}
-        asked = track([(question, seed + i) for i, question in enumerate(questions)], "asking the writer")
-        return [self.server.ask(question, seed=number, **how).strip() for question, number in asked]
+        asked = [
+            {
+                "server": asdict(self.server),
+                "prompt": question,
+                "max_tokens": tokens,
+                "temperature": temperature,
+                "seed": seed + i,
+            }
+            for i, question in enumerate(questions)
+        ]
+
+        def build(i: int) -> Tensors:
+            how: dict[str, Any] = {name: asked[i][name] for name in ("max_tokens", "temperature", "seed")}
+            reply = self.server.ask(questions[i], **how).strip()
+            return {"utf8": torch.tensor(list(reply.encode("utf-8", "replace")), dtype=torch.uint8)}
+
+        found = self.store.entries("replies", asked, build)
+        return [bytes(entry["utf8"].tolist()).decode("utf-8") for entry in found]
 
     def go_on(self, texts: Sequence[str], *, tokens: int, temperature: float, seed: int) -> list[str]:
         """Asked to: a server of this kind only converses."""

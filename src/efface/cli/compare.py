@@ -24,6 +24,7 @@ from efface.recipe.settings import AuditSettings
 from efface.report.forms import bare_only
 from efface.report.paper import HARRY_POTTER, WMDP
 from efface.report.table import Spread, figure, spread
+from efface.report.verdict import of_itself
 from efface.shown import for_markdown, for_terminal, in_table, say
 
 #: the figures that fit a terminal; the page has all
@@ -89,12 +90,19 @@ def compare(args: Sequence[str]) -> None:
     figures = {name: spread(audits) for name, audits in found.items()}
     if figures:
         _print_runs(figures)
+    if note := _note(found):
+        say(note)
     if left_out:
         say(f"left out: {'; '.join(left_out)}")
     if given.paper:
         _print_paper()
     if to is not None and figures:
         _write(to, figures, found, left_out)
+
+
+def _note(found: Mapping[str, Sequence[Audit]]) -> str:
+    """What holds for all figures: whose words the questions are."""
+    return next((said for audits in found.values() for audit in audits if (said := of_itself(audit))), "")
 
 
 def mark(name: str, audits: Sequence[Audit]) -> str:
@@ -144,8 +152,10 @@ def _write(
     runs = {name: len(of) for name, of in audits.items()}
     plain = {name: {key: value and _finite(asdict(value)) for key, value in of.items()} for name, of in figures.items()}
     write_text(to / "compare.json", json.dumps(plain, indent=2) + "\n")
-    write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\nLeft out: {for_markdown(why)}.\n" for why in left_out))
-    write_text(to / "compare.html", write_comparison(figures, runs, left_out))
+    note = _note(audits)
+    under = [*([for_markdown(note)] if note else []), *(f"Left out: {for_markdown(why)}." for why in left_out)]
+    write_text(to / "compare.md", markdown(figures, runs) + "".join(f"\n{line}\n" for line in under))
+    write_text(to / "compare.html", write_comparison(figures, runs, left_out, note))
     if not quietly:
         say(to / "compare.html")
 

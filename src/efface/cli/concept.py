@@ -13,7 +13,7 @@ from rich.table import Table
 from efface.cli.parse import Nothing, parse
 from efface.concept.check import complaints
 from efface.concept.find import builtin_packs, find_pack
-from efface.concept.pack import Concept, read_manifest
+from efface.concept.pack import Concept, Manifest, read_manifest
 from efface.concept.sources import Source
 from efface.errors import ConceptError
 from efface.recipe.settings import DataSettings
@@ -66,6 +66,7 @@ def show(args: Sequence[str]) -> None:
         console.print(f"[bold]{kind} tasks[/]: {in_table(', '.join(tasks))}", highlight=False)
     if all(isinstance(source, str) for source in manifest.forget + manifest.retain):
         console.print(_counts(Concept.load(name)))
+    _say_truth(manifest)
 
 
 def tasks(args: Sequence[str]) -> None:
@@ -93,6 +94,7 @@ def check(args: Sequence[str]) -> None:
     Console().print(_counts(concept))
     if given.model:
         _check_choices(concept, given.model)
+    _say_truth(concept.manifest)
     say("no errors")
 
 
@@ -112,6 +114,11 @@ def _check_choices(concept: Concept, model: str) -> None:
     for key, score in scores.items():
         table.add_row(in_table(key), str(score.n), figure(score, percent=True))
     Console().print(table)
+
+
+def _say_truth(manifest: Manifest) -> None:
+    if manifest.truth == "self":
+        say("truth: self. Its answers are what a model said, not what is so")
 
 
 def _line(text: str) -> str:

@@ -33,9 +33,12 @@ def erase(args: Sequence[str]) -> None:
         raise InputError("erase: --study goes with --from-trial K; the trials are in its tune.json")
 
     from efface.report.terminal import print_audit
-    from efface.runs.pipeline import run_recipe
+    from efface.runs.folder import find_place
+    from efface.runs.pipeline import default_folder, run_recipe
 
-    write_missing(recipe, to_write(given))
+    if names := to_write(given):
+        find_place(given.to or default_folder(recipe), given.overwrite)  # before the pack is written, not after
+        write_missing(recipe, names)
     run = run_recipe(recipe, given.to, overwrite=given.overwrite)
     if not is_main():
         return

@@ -14,6 +14,7 @@ from efface.errors import InputError
 from efface.files import read_json
 from efface.report.intervals import Interval
 from efface.report.judged import JUDGED, intervals, summary
+from efface.report.verdict import of_itself
 from efface.shown import say
 
 #: limit -> figure of :func:`efface.report.judged.summary`
@@ -87,6 +88,8 @@ def gate(args: Sequence[str]) -> int:
         holds, shown = _judge(bound, given.confident)
         breached += not holds
         say(f"{'pass' if holds else 'FAIL'}  {bound.name}: {shown} (expected {'<=' if bound.most else '>='} {bound.limit:g})")
+    if note := of_itself(audit):
+        say(note)
     return int(breached > 0)
 
 

@@ -1,5 +1,6 @@
 """``efface concept write MODEL NAME`` and ``efface concept new NAME``: a pack that is not there yet."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from efface.shown import complain, say
 
 #: where packs go that nobody gave a place
 PACKS = Path("packs")
+#: a name, and how often its texts come up beside those of others
+WEIGHT = re.compile(r"(.*?)(:\d+)?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ def _writer(given: Arguments, loaded: Any, options: dict[str, Any]) -> tuple[Any
     if given.writer.startswith(("http://", "https://")):
         server = Endpoint(given.writer, given.writer_model, "--writer: the model")
         server.ask("Say 1.", patient=False, max_tokens=8)
-        return Remote(server), store
+        return Remote(server, store), store
     other = load(given.writer, **options)
     return Local(other, target_store(other, weights_hash(other.model))), store
 
@@ -115,13 +118,20 @@ def as_packs(concepts: Sequence[str]) -> tuple[str, dict[Path, Name]]:
             try:
                 find_packs(concept)
             except ConceptError:
-                if not is_name(concept):
+                if concept.strip() and not is_name(concept):
                     hint = f"; or to write a pack from a name: efface concept write MODEL {concept!r}"
                     raise ConceptError(f"{error}{hint}") from None
-                name = parse_name(concept)
+                named, weight = WEIGHT.fullmatch(concept).groups("")  # type: ignore[union-attr]
+                if weight and int(weight[1:]) < 1:
+                    raise ConceptError(
+                        f"concept {concept!r}: expected NAME or NAME:WEIGHT with a whole number from 1 on"
+                    ) from None
+                name = parse_name(named)
                 folder = PACKS / name.slug
+                if folder in names:
+                    raise ConceptError(f"{names[folder].name!r} and {name.name!r} are one name; expected each once") from None
                 names[folder] = name
-                concept = str(folder)
+                concept = f"{folder}{weight}"
             words.append(concept)
         return " ".join(words), names
     return joined, {}

@@ -31,6 +31,7 @@ from efface.concept.find import find_packs, packs_folder
 from efface.concept.personas import Personas
 from efface.concept.rows import read_rows
 from efface.concept.sources import FileName, Named, Source, read_source
+from efface.concept.written import Written, read_written
 from efface.errors import ConceptError, one_line, shortened
 from efface.recipe.settings import DataSettings
 from efface.recipe.yaml import load_yaml
@@ -129,6 +130,8 @@ class Concept(_Row):
     sources: dict[str, str] = {}
     #: several packs as one: each with its weight
     joined: tuple[tuple["Concept", int], ...] = ()
+    #: how a model wrote it; no part of what it is
+    written: Written | None = Field(None, exclude=True)
 
     @property
     def parts(self) -> "tuple[tuple[Concept, int], ...]":
@@ -177,6 +180,7 @@ class Concept(_Row):
             sources=forget_sources | retain_sources,
             questions=questions,
             open_questions=open_questions,
+            written=read_written(folder),
         )
 
     def texts(self, corpus: Literal["forget", "retain"], split: Literal["train", "held_out"]) -> list[Passage]:
@@ -217,6 +221,7 @@ def _join(parts: Sequence[tuple[Concept, int]]) -> Concept:
         title=" and ".join(concept.title for concept in concepts),
         description=" ".join(concept.manifest.description for concept in concepts),
         tasks=tasks,
+        truth="self" if any(concept.manifest.truth == "self" for concept in concepts) else "people",
         **{field: union(field) for field in lists},
     )
     rows = {

@@ -73,6 +73,7 @@ def results(audit: Audit) -> list[EvalResult]:
     """The figures of :func:`efface.report.judged.summary` that were measured, with their 95 % intervals."""
     between = intervals(audit)
     concept, title = for_terminal(audit.concept), for_terminal(audit.title or audit.concept)
+    title += ", as a model told of it" if audit.truth == "self" else ""
     return [
         EvalResult(
             task_type="text-generation",

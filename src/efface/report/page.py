@@ -48,6 +48,7 @@ def write_report(folder: Path, audit: Audit, record: RunRecord | None = None, sh
         "asked": forms.table(audit),
         "leaks": forms.leaks(audit),
         "forms": charts.forms(audit),
+        "written": filters(audit),
         "attacks": list(attack_rows(audit)),
         "recovered": recovered(audit),
         "beside": beside(audit),
@@ -81,6 +82,17 @@ def telling(audit: Audit) -> dict[str, list[tuple[Said, Said]]]:
     }
 
 
+def filters(audit: Audit) -> dict[str, list[tuple[str, int | None, str]]]:
+    """By the title of a pack that a model wrote: every part, how much of it was kept, and what was dropped of it and why."""
+    return {
+        title: [
+            (part, of.kept.get(part), ", ".join(f"{n} {why}" for why, n in of.dropped.get(part, {}).items() if n))
+            for part in dict.fromkeys([*of.kept, *of.dropped])
+        ]
+        for title, of in audit.written.items()
+    }
+
+
 def comparison_plane(found: Mapping[str, Mapping[str, Spread | None]]) -> Markup | None:
     """Erased against kept, a point a name; None where nothing is known of either."""
     points = {}
@@ -91,12 +103,12 @@ def comparison_plane(found: Mapping[str, Mapping[str, Spread | None]]) -> Markup
 
 
 def write_comparison(
-    found: Mapping[str, Mapping[str, Spread | None]], runs: Mapping[str, int], left_out: Sequence[str] = ()
+    found: Mapping[str, Mapping[str, Spread | None]], runs: Mapping[str, int], left_out: Sequence[str] = (), note: str = ""
 ) -> str:
     """The page of ``efface compare``: runs or methods by name, each with the figures of :func:`efface.report.table.spread`.
 
-    runs: how many a name stands for. left_out: which runs are not there, and why.
+    runs: how many a name stands for. left_out: which runs are not there, and why. note: what holds for all figures.
     """
     template, columns = environment().get_template("compare.html.j2"), list(next(iter(found.values())))
     plane = comparison_plane(found)
-    return template.render(found=found, runs=runs, left_out=left_out, columns=columns, plane=plane, figure=figure)
+    return template.render(found=found, runs=runs, left_out=left_out, note=note, columns=columns, plane=plane, figure=figure)

@@ -10,6 +10,7 @@ from efface.report.judged import intervals, own, spoken_worst, summary
 from efface.report.recovery import most_tried, never_known, worst_prompt
 
 REPEATED = "answers/forget/repeated_4grams"
+SELF = "Measured on what the model said itself, not on what is so."
 
 
 def verdict(audit: Audit) -> str:
@@ -32,7 +33,16 @@ def verdict(audit: Audit) -> str:
     if (defined := found["defined"]) is not None:
         says = "asked what its names and topics are, {} of the answers still say a word of the concept"
         said.insert(2, says.format(_around(defined, between["defined"])) + _base(audit, "said/forget/defined"))
-    return "; ".join([*said, _answers(audit, found["answers ppl"], between["answers ppl"])]) + "."
+    judged = "; ".join([*said, _answers(audit, found["answers ppl"], between["answers ppl"])]) + "."
+    return f"{judged} {of_itself(audit)}".rstrip()
+
+
+def of_itself(audit: Audit) -> str:
+    """That the questions' answers are what was said, where nobody says that they are so; nothing where people wrote them."""
+    if audit.truth != "self":
+        return ""
+    others = {of.writer for of in audit.written.values() if of.writer != of.model}
+    return SELF.replace("the model said itself", f"{' and '.join(sorted(others))} said") if others else SELF
 
 
 def recovered(audit: Audit) -> str:
