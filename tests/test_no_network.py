@@ -24,6 +24,8 @@ COMMANDS = {
     "concept show": ["{pack}"],
     "concept check": ["{pack}", "--model", "{model}"],
     "concept tasks": ["{pack}", "--to", "tasks"],
+    "concept new": ["Orlo", "--to", "new"],
+    "concept write": ["{model}", "Orlo", "--force"],  # which says nothing of it, as is said
     "prepare": ["{model}", "{pack}", *TRAINED],
     "erase": ["{model}", "{pack}", "--to", "run", *TRAINED, *MEASURED],
     "audit": ["run"],
@@ -84,7 +86,7 @@ def test_no_verb_asks_for_a_network(
         monkeypatch.setattr("sys.stdin", io.StringIO("Who was Orlo?\n"))
         named = [arg.format(model=model_folders["llama"], pack=pack_folder) for arg in args]
         code = main([*verb.split(), *named])
-        assert code == (2 if verb == "model path" else 0), f"{verb}: {capsys.readouterr().err}"
+        assert code == (2 if verb in ("model path", "concept write") else 0), f"{verb}: {capsys.readouterr().err}"
         assert tried == [], verb
 
     monkeypatch.setenv("HF_TOKEN", "hf_x")
