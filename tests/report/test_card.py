@@ -107,7 +107,7 @@ def test_an_adapter_holds_no_path_of_this_machine_and_no_second_card(run: Run, m
     assert str(model_folders["llama"]) not in json.dumps(config)
     assert str(model_folders["llama"].parent) not in (run.folder / "README.md").read_text()
     card = ModelCard.load(run.folder / "README.md")
-    assert card.data.library_name == "peft"
+    assert card.data["library_name"] == "peft"
     assert card.data.eval_results
 
 

@@ -38,7 +38,7 @@ def write(folder: Path, of: Shipped, record: RunRecord) -> ModelCard:
 )
 def test_it_says_how_to_use_what_ships(kind: str, library: str, relation: str, says: str, tmp_path: Path) -> None:
     card = write(tmp_path, shipped(kind), record())
-    assert (card.data.library_name, card.data.base_model_relation, card.data.base_model) == (library, relation, "owner/name")
+    assert (card.data["library_name"], card.data.base_model_relation, card.data.base_model) == (library, relation, "owner/name")
     assert says in card.text
     removable = kind in ("adapter", "gguf-lora")
     assert ("removable by definition" in card.text) == removable
